@@ -1,0 +1,92 @@
+"""The facts of one transaction: pulled, shared, concurrent, and never raising.
+
+Whoever needs a fact asks for it (`await facts.get(Dmarc)`); the first asker starts the check, all others await the
+same task, and a check may ask for other checks. `Facts` owns every task: `close()` ends what is still running.
+A check that is unavailable, late or broken yields its own `error` fact, and the traceback goes to the log.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+from gateway.checks.check import Check, Named
+from gateway.log import log
+from gateway.mail.envelope import Transaction
+from gateway.mail.terms import Stage, Unavailable
+
+F = TypeVar("F")
+AnyCheck = Check[Any]
+
+
+class Facts:
+    """The facts of one transaction (or, for connect and HELO facts, of its session: see `parent`).
+
+    `checks` maps a check's class to the one instance that was built at start. `parent` answers the facts that do not
+    depend on the transaction, so that a connection with many mails asks for its reverse name once.
+    """
+
+    def __init__(
+        self, checks: Mapping[type[AnyCheck], AnyCheck], tx: Transaction, parent: "Facts | None" = None
+    ) -> None:
+        self._checks = checks
+        self._tx = tx
+        self._parent = parent
+        self._tasks: dict[type[AnyCheck], asyncio.Task[Any]] = {}
+        self.failed: dict[str, str] = {}  # check name -> why, for journal and metrics
+
+    async def get(self, kind: type[Check[F]]) -> F:
+        """The fact of that check. Never raises but for cancellation of the asker."""
+        if self._parent is not None and kind.stage <= Stage.HELO:
+            return await self._parent.get(kind)
+        return cast(F, await asyncio.shield(self.start(kind)))
+
+    def start(self, kind: type[AnyCheck]) -> "asyncio.Task[Any]":
+        """Starts the check now unless it runs already; its inputs must be complete."""
+        if self._parent is not None and kind.stage <= Stage.HELO:
+            return self._parent.start(kind)
+        task = self._tasks.get(kind)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._run(self._checks[kind]))
+            self._tasks[kind] = task
+        return task
+
+    async def _run(self, check: AnyCheck) -> object:
+        try:
+            async with asyncio.timeout(check.deadline):
+                fact: object = await check.run(self._tx, self)
+        except (Unavailable, TimeoutError) as why:
+            self.failed[check.name] = str(why) or f"no answer in {check.deadline:g} s"
+            return check.error()
+        except Exception:
+            self.failed[check.name] = "internal error"
+            log.exception("check crashed", check=check.name, transaction=self._tx.id)
+            return check.error()
+        if check.failed(fact):
+            self.failed.setdefault(check.name, "temporary error")
+        return fact
+
+    async def named(self, kinds: Iterable[type[AnyCheck]]) -> Named:
+        """The named values of those checks, awaited together."""
+        wanted = list(kinds)
+        for kind in wanted:
+            self.start(kind)
+        values: Named = {}
+        for kind in wanted:
+            values.update(self._checks[kind].named(await self.get(kind)))
+        return values
+
+    def known(self) -> dict[type[AnyCheck], object]:
+        """The facts that are there already, the parent's included (for journal and trace fields)."""
+        done = dict(self._parent.known()) if self._parent is not None else {}
+        for kind, task in self._tasks.items():
+            if task.done() and not task.cancelled():
+                done[kind] = task.result()
+        return done
+
+    async def close(self) -> None:
+        """Ends the checks that still run (not the parent's)."""
+        running = [t for t in self._tasks.values() if not t.done()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.gather(*running, return_exceptions=True)

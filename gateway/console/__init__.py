@@ -1,0 +1,1 @@
+"""A process of its own: health page and metrics."""

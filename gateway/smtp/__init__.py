@@ -1,0 +1,1 @@
+"""Floor 3: the edge. Octets in, commands and replies out."""
