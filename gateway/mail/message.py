@@ -1,0 +1,222 @@
+"""The octets of one mail, immutable, behind one buffer face: in memory, or in a file without a name.
+
+Nobody above knows which: `view` and `chunks` give the same zero-copy slices. The header is parsed once, on first
+use, by our own code in linear time, and bounded: what another parser might read differently (a first line that
+continues nothing, a line without a colon, octets that no field name may have) makes the message `malformed`, and we
+never resynchronise behind such a line. Field values stay raw and folded.
+
+RFC 5322 sections 2.1, 2.2 and 4.5 (`Name :`); RFC 6532 section 3.2 (names stay ASCII). Written by `smtp/reader`.
+"""
+
+import mmap
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from gateway.mail.terms import Unavailable
+
+HEADER_LIMIT = 256 * 1024  # octets of a header; longer ones are an attack on whoever reads them
+FIELDS_LIMIT = 1_000
+SPOOL_ABOVE = 1_000_000  # octets kept in memory
+
+_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One header field: `name` as written, without space before the colon; `raw` the whole of it with its CRLF."""
+
+    name: bytes
+    raw: bytes
+
+    @property
+    def key(self) -> bytes:
+        """The name in lower case."""
+        return self.name.lower()
+
+    @property
+    def value(self) -> bytes:
+        """What follows the colon, still folded, without the final CRLF."""
+        return self.raw.partition(b":")[2].removesuffix(b"\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    fields: tuple[Field, ...]
+    malformed: str
+    end: int
+
+
+class Message:
+    """The octets of one mail. Lines end in CRLF (the reader refuses others)."""
+
+    __slots__ = ("__weakref__", "_header", "_map", "_view", "size")
+
+    def __init__(self, octets: bytes | mmap.mmap) -> None:
+        self._map = octets if isinstance(octets, mmap.mmap) else None
+        self._view = memoryview(octets)
+        self._header: _Header | None = None
+        self.size = len(self._view)
+
+    @classmethod
+    def from_octets(cls, octets: bytes) -> "Message":
+        """A message held in memory."""
+        return cls(octets)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The header's fields in their order; of a malformed header those before the fault."""
+        return self._parsed().fields
+
+    @property
+    def malformed(self) -> str:
+        """ "" or, in words for the log, why the header cannot be trusted to mean one thing."""
+        return self._parsed().malformed
+
+    @property
+    def body_offset(self) -> int:
+        """Octets before the body: header and empty line. Equal to `size` when there is no body."""
+        return self._parsed().end
+
+    @property
+    def spooled(self) -> bool:
+        """True when the octets are in a file (for metrics and tests alone)."""
+        return self._map is not None
+
+    def view(self, start: int = 0, stop: int | None = None) -> memoryview:
+        """The octets from `start` to `stop` without a copy."""
+        return self._view[start:stop]
+
+    def chunks(self, start: int = 0, size: int = 256 * 1024) -> Iterator[memoryview]:
+        """The octets from `start` on, in pieces of at most `size`, without a copy."""
+        for offset in range(start, self.size, size):
+            yield self._view[offset : offset + size]
+
+    def close(self) -> None:
+        """Gives the memory or the file back. Views that others still hold stay valid until they are dropped."""
+        self._parsed()  # fields stay readable
+        self._view = memoryview(b"")
+        if self._map is not None:
+            try:
+                self._map.close()
+            except BufferError:  # someone still reads; the last view that goes frees it
+                self._map = None
+
+    def _parsed(self) -> _Header:
+        if self._header is None:
+            self._header = _parse(self._view)
+        return self._header
+
+
+def _parse(view: memoryview) -> _Header:
+    if bytes(view[:2]) == b"\r\n":
+        return _Header((), "", 2)
+    # The usual header fits the first try; none is looked at beyond the limit.
+    for reach in (8 * 1024, HEADER_LIMIT):
+        head = bytes(view[:reach])
+        end = head.find(b"\r\n\r\n")
+        if end >= 0 or reach >= len(view):
+            break
+    if end >= 0:
+        return _fields(head[: end + 2], end + 4)
+    if len(view) > HEADER_LIMIT:
+        fields = _fields(head[: head.rfind(b"\r\n") + 2], len(view))
+        return _Header(fields.fields, "the header is too long", len(view))
+    return _fields(head, len(view))
+
+
+def _fields(head: bytes, body_offset: int) -> _Header:
+    fields: list[Field] = []
+    malformed = ""
+    lines = head.count(b"\r\n")
+    if b"\0" in head or head.count(b"\r") != lines or head.count(b"\n") != lines:
+        malformed = "the header has a bare CR, a bare LF or a NUL"
+    start = 0
+    while start < len(head) and not malformed:
+        found = _FIELD_END.search(head, start)
+        stop = found.end() if found else len(head)
+        name = _NAME.match(head, start, stop)
+        if name is None:
+            malformed = _fault(head[start : start + 1])
+        elif len(fields) == FIELDS_LIMIT:
+            malformed = "the header has too many fields"
+        else:
+            fields.append(Field(name[1], head[start:stop]))
+        start = stop
+    return _Header(tuple(fields), malformed, body_offset)
+
+
+def _fault(first: bytes) -> str:
+    if first in (b" ", b"\t"):
+        return "the header's first line is a continuation"
+    return "the header has a line that is no field"
+
+
+class MessageWriter:
+    """Collects a message: in memory up to `spool_above` octets, then in a file that has no name.
+
+    A full disk raises `Unavailable` (452 4.3.1 to the client) and leaves nothing behind.
+    """
+
+    __slots__ = ("_chunks", "_directory", "_file", "_spool_above", "size")
+
+    def __init__(self, spool_above: int = SPOOL_ABOVE, directory: str | None = None) -> None:
+        self._spool_above = spool_above
+        self._directory = directory
+        self._chunks: list[bytes] = []
+        self._file: BinaryIO | None = None
+        self.size = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Adds `chunk`."""
+        self.size += len(chunk)
+        if self._file is None:
+            self._chunks.append(chunk)
+            if self.size > self._spool_above:
+                self._spool()
+        else:
+            self._put(chunk)
+
+    def finish(self) -> Message:
+        """The message. The writer is empty afterwards."""
+        if self._file is None:
+            octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks = []
+            return Message(octets)
+        try:
+            mapped = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
+        except OSError as why:
+            raise Unavailable(f"spool: {why}") from why
+        finally:
+            self.abandon()
+        return Message(mapped)
+
+    def abandon(self) -> None:
+        """Drops what was written."""
+        self._chunks = []
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _spool(self) -> None:
+        try:
+            self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - kept open
+        except OSError as why:
+            self._chunks = []
+            raise Unavailable(f"spool: {why}") from why
+        chunks, self._chunks = self._chunks, []
+        for chunk in chunks:
+            self._put(chunk)
+
+    def _put(self, chunk: bytes) -> None:
+        assert self._file is not None
+        rest = memoryview(chunk)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as why:  # ENOSPC, EDQUOT, EIO: the sender keeps the mail
+            self.abandon()
+            raise Unavailable(f"spool: {why}") from why
