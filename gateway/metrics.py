@@ -10,6 +10,7 @@ import os
 from typing import Generic, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, values
+from prometheus_client.metrics import MetricWrapperBase
 
 #: Says which worker this process is ("row0"). The supervisor sets it.
 PROCESS_VARIABLE = "GATEPOST_PROCESS"
@@ -17,12 +18,12 @@ PROCESS_VARIABLE = "GATEPOST_PROCESS"
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ and (_PROCESS := os.environ.get(PROCESS_VARIABLE)):
     # Files named by worker row instead of process id: a restarted worker counts on in the files of its dead
     # predecessor, so a crash loop cannot fill the disk. Must happen before the first metric is made.
-    values.ValueClass = values.MultiProcessValue(lambda: _PROCESS)
+    values.ValueClass = values.MultiProcessValue(lambda: _PROCESS)  # type: ignore[no-untyped-call]
 
 _LABEL_LIMIT = 1000
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
-M = TypeVar("M", Counter, Gauge, Histogram)
+M = TypeVar("M", bound=MetricWrapperBase)
 
 
 class Labelled(Generic[M]):
