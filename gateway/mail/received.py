@@ -1,0 +1,60 @@
+"""The trace field this gateway prepends: one folded `Received` field.
+
+RFC 5321 section 4.4 (clauses and their order), RFC 3848 (the words after "with"), RFC 6531 section 4.3 (UTF8SMTP).
+Called by `pipeline` when the message is dressed for the backend. HELO and the reverse name are a stranger's words:
+what is no domain or address literal stands only inside a comment, escaped.
+"""
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from gateway.mail.envelope import Transaction
+from gateway.mail.reply import printable
+
+_LABEL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_LITERAL = frozenset("0123456789abcdefABCDEF.:IPv")
+
+
+def bracketed(ip: str) -> str:
+    """`ip` as RFC 5321 section 4.1.3 writes it: [192.0.2.1] or [IPv6:2001:db8::1]."""
+    return f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
+
+
+def escaped_comment(text: str, limit: int = 200) -> str:
+    """`text` for the inside of a comment: printable ASCII, parentheses and backslashes quoted (RFC 5322 3.2.2)."""
+    return "".join("\\" + c if c in "()\\" else c for c in printable(text, limit))
+
+
+def received(tx: Transaction, hostname: str, date: float, *, client_name: str = "") -> bytes:
+    """The field for this transaction, taken at `date` (epoch seconds); `client_name` is the verified reverse name."""
+    session, envelope = tx.session, tx.envelope
+    literal = bracketed(session.client_ip)
+    tcp_info = f"{client_name} {literal}" if _domain(client_name) else literal
+    if _domain(session.helo) or _helo_literal(session.helo):
+        source = f"from {session.helo} ({tcp_info})"
+    else:
+        source = f"from {literal} ({tcp_info}) (helo {escaped_comment(session.helo)})"
+    lines = [f"Received: {source}", f"by {hostname} with {_protocol(tx)} id {tx.id}"]
+    if session.tls:
+        lines.append(f"(using {escaped_comment(session.tls)} with cipher {escaped_comment(session.cipher)})")
+    # Exactly one path or none (RFC 5321 section 7.6: several would tell each recipient of the blind others).
+    if len(envelope.recipients) == 1:
+        lines.append(f"for <{envelope.recipients[0].mailbox}>")
+    stamp = format_datetime(datetime.fromtimestamp(int(date), UTC))
+    return ("\r\n\t".join(lines) + f";\r\n\t{stamp}\r\n").encode("utf-8" if envelope.smtputf8 else "ascii", "replace")
+
+
+def _protocol(tx: Transaction) -> str:
+    if not tx.session.esmtp:
+        return "SMTP"  # TLS after HELO has no word of its own; the comment tells of it
+    word = "UTF8SMTP" if tx.envelope.smtputf8 else "ESMTP"
+    return word + "S" if tx.session.tls else word
+
+
+def _domain(name: str) -> bool:
+    labels = name.split(".")
+    return 0 < len(name) <= 255 and all(0 < len(label) <= 63 and _LABEL.issuperset(label) for label in labels)
+
+
+def _helo_literal(name: str) -> bool:
+    return 2 < len(name) <= 64 and name[0] == "[" and name[-1] == "]" and _LITERAL.issuperset(name[1:-1])
