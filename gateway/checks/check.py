@@ -41,6 +41,8 @@ class Check(ABC, Generic[F_co]):
     #: ("string", "bool", "int", "list<string>", "list<attachment>").
     provides: ClassVar[Mapping[str, str]]
     on_error: ClassVar[OnError] = OnError.DEFER
+    #: True when the fact follows from the client's address alone: asked once a connection, not once a mail.
+    once: ClassVar[bool] = False
     #: Seconds; beyond it the check is `temperror`.
     deadline: ClassVar[float] = 20.0
 

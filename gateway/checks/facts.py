@@ -6,23 +6,25 @@ A check that is unavailable, late or broken yields its own `error` fact, and the
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
+from gateway import metrics
 from gateway.checks.check import Check, Named
 from gateway.log import log
 from gateway.mail.envelope import Transaction
-from gateway.mail.terms import Stage, Unavailable
+from gateway.mail.terms import Unavailable
 
 F = TypeVar("F")
 AnyCheck = Check[Any]
 
 
 class Facts:
-    """The facts of one transaction (or, for connect and HELO facts, of its session: see `parent`).
+    """The facts of one transaction.
 
-    `checks` maps a check's class to the one instance that was built at start. `parent` answers the facts that do not
-    depend on the transaction, so that a connection with many mails asks for its reverse name once.
+    `checks` maps a check's class to the one instance that was built at start. `parent`, the facts of the session,
+    answers the checks that are `once`, so that a connection with many mails asks for its reverse name once.
     """
 
     def __init__(
@@ -32,17 +34,18 @@ class Facts:
         self._tx = tx
         self._parent = parent
         self._tasks: dict[type[AnyCheck], asyncio.Task[Any]] = {}
-        self.failed: dict[str, str] = {}  # check name -> why, for journal and metrics
+        self._failed: dict[str, str] = {}
+        self._seconds: dict[str, float] = {}
 
     async def get(self, kind: type[Check[F]]) -> F:
         """The fact of that check. Never raises but for cancellation of the asker."""
-        if self._parent is not None and kind.stage <= Stage.HELO:
+        if self._parent is not None and kind.once:
             return await self._parent.get(kind)
         return cast(F, await asyncio.shield(self.start(kind)))
 
     def start(self, kind: type[AnyCheck]) -> "asyncio.Task[Any]":
         """Starts the check now unless it runs already; its inputs must be complete."""
-        if self._parent is not None and kind.stage <= Stage.HELO:
+        if self._parent is not None and kind.once:
             return self._parent.start(kind)
         task = self._tasks.get(kind)
         if task is None:
@@ -50,19 +53,36 @@ class Facts:
             self._tasks[kind] = task
         return task
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Check to why it failed, for the checks that are done (the parent's included)."""
+        return {**self._parent.failed, **self._failed} if self._parent is not None else dict(self._failed)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Check to how long it took, for the checks that are done."""
+        return {**self._parent.seconds, **self._seconds} if self._parent is not None else dict(self._seconds)
+
     async def _run(self, check: AnyCheck) -> object:
+        started = time.monotonic()
+        fact = await self._fact(check)
+        self._seconds[check.name] = seconds = time.monotonic() - started
+        metrics.check(check.name, str(getattr(fact, "result", "done")), seconds)
+        return fact
+
+    async def _fact(self, check: AnyCheck) -> object:
         try:
             async with asyncio.timeout(check.deadline):
                 fact: object = await check.run(self._tx, self)
         except (Unavailable, TimeoutError) as why:
-            self.failed[check.name] = str(why) or f"no answer in {check.deadline:g} s"
+            self._failed[check.name] = str(why) or f"no answer in {check.deadline:g} s"
             return check.error()
         except Exception:
-            self.failed[check.name] = "internal error"
+            self._failed[check.name] = "internal error"
             log.exception("check crashed", check=check.name, transaction=self._tx.id)
             return check.error()
         if check.failed(fact):
-            self.failed.setdefault(check.name, "temporary error")
+            self._failed.setdefault(check.name, "temporary error")
         return fact
 
     async def named(self, kinds: Iterable[type[AnyCheck]]) -> Named:

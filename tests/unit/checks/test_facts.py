@@ -1,0 +1,144 @@
+"""Facts: pulled once, shared, concurrent, never raising."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gateway.checks.check import Check, Named
+from gateway.checks.facts import Facts
+from gateway.mail.envelope import Envelope, Session, Transaction
+from gateway.mail.terms import Stage, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    result: str
+
+
+class Base(Check[Word]):
+    stage = Stage.MAIL
+    provides: ClassVar = {}
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def named(self, fact: Word) -> Named:
+        return {f"{self.name}.result": fact.result}
+
+    def error(self) -> Word:
+        return Word("temperror")
+
+
+class Plain(Base):
+    name = "plain"
+
+    async def run(self, tx: Transaction, facts: Facts) -> Word:
+        self.runs += 1
+        await asyncio.sleep(0)
+        return Word("pass")
+
+
+class Later(Base):
+    name = "later"
+
+    async def run(self, tx: Transaction, facts: Facts) -> Word:
+        self.runs += 1
+        return Word((await facts.get(Plain)).result + "ed")
+
+
+class Down(Base):
+    name = "down"
+
+    async def run(self, tx: Transaction, facts: Facts) -> Word:
+        raise Unavailable("DNS: no answer")
+
+
+class Broken(Base):
+    name = "broken"
+
+    async def run(self, tx: Transaction, facts: Facts) -> Word:
+        raise ZeroDivisionError
+
+
+class Endless(Base):
+    name = "endless"
+    deadline = 0.01
+
+    async def run(self, tx: Transaction, facts: Facts) -> Word:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class Once(Plain):
+    name = "once"
+    once = True
+
+
+def transaction() -> Transaction:
+    session = Session("S", "192.0.2.1", 4, "192.0.2.2", 25, 0.0)
+    return Transaction("T", session, Envelope(None), 0.0)
+
+
+def make(*kinds: type[Base], parent: Facts | None = None) -> tuple[Facts, dict[type[Base], Base]]:
+    checks = {kind: kind() for kind in kinds}
+    return Facts(checks, transaction(), parent), checks
+
+
+def test_a_fact_is_made_once_however_many_ask() -> None:
+    async def scenario() -> None:
+        facts, checks = make(Plain, Later)
+        got = await asyncio.gather(facts.get(Plain), facts.get(Later), facts.get(Plain))
+        assert [w.result for w in got] == ["pass", "passed", "pass"]
+        assert checks[Plain].runs == 1
+        assert await facts.named([Plain, Later]) == {"plain.result": "pass", "later.result": "passed"}
+        assert set(facts.seconds) == {"plain", "later"}
+
+    asyncio.run(scenario())
+
+
+def test_a_check_that_fails_in_any_way_is_temperror_and_said_to_have_failed() -> None:
+    async def scenario() -> None:
+        facts, _ = make(Down, Broken, Endless)
+        values = await facts.named([Down, Broken, Endless])
+        assert values == {f"{n}.result": "temperror" for n in ("down", "broken", "endless")}
+        assert facts.failed == {"down": "DNS: no answer", "broken": "internal error", "endless": "no answer in 0.01 s"}
+
+    asyncio.run(scenario())
+
+
+def test_what_follows_from_the_address_is_asked_once_a_connection() -> None:
+    async def scenario() -> None:
+        once = Once()
+        session = Facts({Once: once}, transaction())
+        for _ in range(3):
+            facts = Facts({Once: once}, transaction(), session)
+            assert (await facts.get(Once)).result == "pass"
+            assert Once in facts.known()
+        assert once.runs == 1
+
+    asyncio.run(scenario())
+
+
+def test_an_asker_that_goes_away_does_not_end_the_check_for_others() -> None:
+    async def scenario() -> None:
+        facts, checks = make(Plain)
+        asker = asyncio.ensure_future(facts.get(Plain))
+        await asyncio.sleep(0)
+        asker.cancel()
+        assert (await facts.get(Plain)).result == "pass"
+        assert checks[Plain].runs == 1
+
+    asyncio.run(scenario())
+
+
+def test_closing_ends_what_still_runs() -> None:
+    async def scenario() -> None:
+        endless = Endless()
+        facts = Facts({Endless: endless}, transaction())
+        task = facts.start(Endless)
+        await asyncio.sleep(0)
+        await facts.close()
+        assert task.cancelled()
+        assert facts.known() == {}
+
+    asyncio.run(scenario())
