@@ -1,0 +1,67 @@
+# Every target works from a fresh checkout: the first one that is asked for builds .venv and installs into it.
+# `make test` also needs Postfix, swaks and openssl; tests/support/install-tools fetches what is missing (Debian, as root).
+PYTHON  ?= python3
+CONFIG  ?= gatepost.yaml
+SECONDS ?= 60
+TESTS   ?= tests
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check format golden fuzz bench tools clean
+
+help:
+	@echo "make demo    a dozen mails through a real gateway on loopback; prints one row a mail"
+	@echo "make run     serve CONFIG=gatepost.yaml in the foreground"
+	@echo "make test    all tests (TESTS=tests/unit for a part); fetches Postfix and swaks when missing"
+	@echo "make check   format, lint, types, import layers, shipped policies"
+	@echo "make golden  rewrite tests/transcripts/*.smtp from what the gateway says; read the diff"
+	@echo "make fuzz    random octets for SECONDS=60"
+	@echo "make bench   cost of a message, as ratios to a floor measured in the same run"
+
+# Made anew when what is to be installed changes. The stamp is written last, so that a broken install is never taken for one.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/gatepost demo
+
+run: $(STAMP)
+	$(BIN)/gatepost serve -c $(CONFIG)
+
+tools:
+	@tests/support/install-tools
+
+test: $(STAMP) tools
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/gatepost policy check --policies policies
+	$(BIN)/gatepost policy test --policies policies
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+golden: $(STAMP)
+	GOLDEN=write $(BIN)/python -m pytest tests/transcripts
+	@git --no-pager diff --stat -- tests/transcripts
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench.run
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

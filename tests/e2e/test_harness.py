@@ -1,0 +1,51 @@
+"""The harness itself: what the other end-to-end tests stand on, without a gateway between."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import postfix
+from tests.support.ca import Authority
+from tests.support.smtp import Client
+from tests.support.wait import until
+
+
+def test_postfix_hands_a_message_over_verified_tls_octet_for_octet(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    leaf = authority.leaf("mail.int.example.com")
+    message = b"From: <a@sender.example>\r\nSubject: \xc3\xa4\r\n\r\n.\r\n..x\r\n" + b"y" * 3000 + b"\r\n\xff\xfe\r\n"
+    with (
+        postfix.backend(["alice@example.com"], leaf) as backend,
+        postfix.client(backend.port, authority.certificate, "mail.int.example.com", ["a@sender.example"]) as client,
+    ):
+        client.inject("a@sender.example", ["alice@example.com"], message)
+        until(lambda: backend.mails("alice@example.com"), "the mail")
+        assert backend.mails("alice@example.com")[0].endswith(b"\r\n" + message)
+        assert "Verified TLS connection established" in client.log()
+
+        client.submit("a@sender.example", ["nobody@example.com"], b"Subject: x\r\n\r\ny\r\n")
+        until(lambda: client.mails("a@sender.example"), "the bounce")
+        assert b"nobody@example.com" in client.mails("a@sender.example")[0]
+
+        backend.stop()
+        client.inject("a@sender.example", ["alice@example.com"], message)
+        until(lambda: "status=deferred" in client.log(), "the deferral")
+        assert len(client.queue()) == 1
+        backend.start()
+        client.flush()
+        until(lambda: len(backend.mails("alice@example.com")) == 2, "the mail after all")
+        until(lambda: not client.queue(), "the empty queue")
+
+
+@pytest.mark.parametrize("fault", ["expired", "other name", "other authority"])
+def test_a_bad_certificate_is_one_for_others_too(tmp_path: Path, fault: str) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "Other CA")
+    leaf = {
+        "expired": lambda: authority.leaf("mail.int.example.com", expired=True),
+        "other name": lambda: authority.leaf("mail.example.org", kind="rsa"),
+        "other authority": lambda: other.leaf("mail.int.example.com"),
+    }[fault]()
+    with postfix.backend(["alice@example.com"], leaf) as backend, Client(backend.port) as client:
+        client.ehlo()
+        with pytest.raises(OSError, match="certificate verify failed"):
+            client.starttls(authority.certificate, "mail.int.example.com")
