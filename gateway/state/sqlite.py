@@ -1,0 +1,247 @@
+"""The store of one machine: a single SQLite file in WAL mode, shared by all workers.
+
+The greylist's step is one upsert with RETURNING, so two workers can never both see a triplet for the first time.
+Nothing waits longer than a quarter of a second; a locked or full disk raises `Unavailable`, and for a moment after
+that every call fails at once, so that a stuck disk cannot hold the event loop. The file is a cache: a damaged one is
+set aside with a log line and a new one begun. Strangers choose the triplets, so their number is bounded: the oldest
+waiting ones go first, and those that passed are out of a flood's reach.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway import metrics
+from gateway.clock import Clock
+from gateway.database import damaged, open_database
+from gateway.mail.terms import Unavailable
+from gateway.state.store import TRUSTED_AFTER, Greylisted, GreylistKey, GreylistRow
+
+_BUSY_SECONDS = 0.2
+_PAUSE_SECONDS = 0.5
+_VERSION = 1
+#: Calls of `greylist` and `remember_recipient` between two looks at the bounds.
+_TRIM_EVERY = 1000
+#: Rows one statement may delete: a few milliseconds.
+_SLICE = 2000
+#: Seconds by which a lifetime must grow to be worth a write: a busy exempt sender costs one write an hour.
+_RENEWAL = 3600.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS greylist (
+  n INTEGER PRIMARY KEY,
+  identity TEXT NOT NULL, sender TEXT NOT NULL, recipient TEXT NOT NULL,
+  first REAL NOT NULL, last REAL NOT NULL, expires REAL NOT NULL,
+  attempts INTEGER NOT NULL, passes INTEGER NOT NULL,
+  UNIQUE (identity, sender, recipient)
+);
+CREATE INDEX IF NOT EXISTS greylist_waiting ON greylist (n) WHERE passes = 0;
+CREATE INDEX IF NOT EXISTS greylist_expires ON greylist (expires);
+CREATE TABLE IF NOT EXISTS exempt (identity TEXT PRIMARY KEY, since REAL NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS recipient (
+  n INTEGER PRIMARY KEY,
+  backend TEXT NOT NULL, address TEXT NOT NULL, known INTEGER NOT NULL, expires REAL NOT NULL,
+  UNIQUE (backend, address)
+);
+"""
+
+# `first` is pulled back to now when the clock was set back, else a triplet could wait for years.
+_ATTEMPT = """
+INSERT INTO greylist (identity, sender, recipient, first, last, expires, attempts, passes)
+VALUES (:identity, :sender, :recipient, :now, :now, :now + :window, 1, 0)
+ON CONFLICT (identity, sender, recipient) DO UPDATE SET
+  first = CASE WHEN expires <= :now THEN :now ELSE min(first, :now) END,
+  last = :now,
+  attempts = CASE WHEN expires <= :now THEN 1 ELSE attempts + 1 END,
+  expires = CASE WHEN expires <= :now THEN :now + :window
+                 WHEN passes > 0 OR first + :wait <= :now THEN :now + :keep
+                 ELSE expires END,
+  passes = CASE WHEN expires <= :now THEN 0
+                WHEN passes > 0 OR first + :wait <= :now THEN passes + 1
+                ELSE 0 END
+RETURNING passes, first
+"""
+_MATCH = """(identity = :match OR sender = :match OR recipient = :match
+  OR identity IN ('spf:' || :match, 'name:' || :match, 'net:' || :match)
+  OR substr(sender, -length(:match) - 1) = '@' || :match OR substr(recipient, -length(:match) - 1) = '@' || :match)"""
+
+
+class SqliteStore:
+    """A `Store` in one file; one object a process. Raises `Unavailable` when the file cannot be had.
+
+    May be called from threads. `purge` belongs into one: at the bounds it takes tens of milliseconds.
+    """
+
+    def __init__(self, path: Path, clock: Clock, *, rows: int = 200_000) -> None:
+        self._path = path
+        self._clock = clock
+        self._rows = rows
+        self._calls = 0
+        self._shut_until = 0.0
+        self._damaged = False
+        self._inode = 0
+        self._database: sqlite3.Connection | None = self._open(patience=5.0)
+
+    # The greylist
+
+    def greylist(self, key: GreylistKey, *, now: float, wait: float, window: float, keep: float) -> Greylisted:
+        window = window if window > wait else 2 * wait  # else no retry could ever be in time
+        with self._asked("greylist") as database:
+            row = database.execute("SELECT expires FROM exempt WHERE identity = ?", (key.identity,)).fetchone()
+            if row and now < row[0]:
+                if now + keep - row[0] > _RENEWAL:
+                    database.execute("UPDATE exempt SET expires = ? WHERE identity = ?", (now + keep, key.identity))
+                return Greylisted(True, 0.0)
+            values = {"identity": key.identity, "sender": key.sender, "recipient": key.recipient}
+            times = {"now": now, "wait": wait, "window": window, "keep": keep}
+            passes, first = database.execute(_ATTEMPT, values | times).fetchone()
+            if passes == 1:
+                self._maybe_exempt(database, key.identity, now, keep)
+            self._count(database)
+        if passes:
+            return Greylisted(True, 0.0)
+        return Greylisted(False, max(first + wait - now, 0.0))
+
+    def greylist_list(self, now: float, *, match: str = "", limit: int = 1000) -> list[GreylistRow]:
+        where = f"AND {_MATCH}" if match else ""
+        triplets = f"""SELECT identity, sender, recipient, CASE passes WHEN 0 THEN 'waiting' ELSE 'passed' END,
+          first, last, expires, attempts FROM greylist WHERE expires > :now {where} ORDER BY last DESC LIMIT :limit"""  # noqa: S608
+        identities = f"""WITH e AS (SELECT identity, '*' AS sender, '*' AS recipient, since, expires FROM exempt)
+          SELECT identity, sender, recipient, 'exempt', since, since, expires, 0 FROM e
+          WHERE expires > :now {where} ORDER BY since DESC LIMIT :limit"""  # noqa: S608
+        values = {"now": now, "match": match.lower(), "limit": limit}
+        with self._asked("greylist_list") as database:
+            rows = database.execute(identities, values).fetchall() + database.execute(triplets, values).fetchall()
+        return [GreylistRow(*row) for row in rows][:limit]
+
+    def greylist_release(self, match: str, *, now: float, keep: float) -> int:
+        statement = f"UPDATE greylist SET passes = 1, expires = :until WHERE passes = 0 AND expires > :now AND {_MATCH}"  # noqa: S608
+        with self._asked("greylist_release") as database:
+            return database.execute(statement, {"match": match.lower(), "now": now, "until": now + keep}).rowcount
+
+    def greylist_forget(self, match: str) -> int:
+        identities = """DELETE FROM exempt WHERE identity = :match
+          OR identity IN ('spf:' || :match, 'name:' || :match, 'net:' || :match)"""
+        values = {"match": match.lower()}
+        with self._asked("greylist_forget") as database:
+            forgotten = database.execute(f"DELETE FROM greylist WHERE {_MATCH}", values).rowcount  # noqa: S608
+            return forgotten + database.execute(identities, values).rowcount
+
+    # The recipients that backends know
+
+    def recipient(self, backend: str, address: str, now: float) -> bool | None:
+        with self._asked("recipient") as database:
+            row = database.execute(
+                "SELECT known FROM recipient WHERE backend = ? AND address = ? AND expires > ?", (backend, address, now)
+            ).fetchone()
+        return bool(row[0]) if row else None
+
+    def remember_recipient(self, backend: str, address: str, known: bool, until: float) -> None:
+        with self._asked("remember_recipient") as database:
+            database.execute(
+                """INSERT INTO recipient (backend, address, known, expires) VALUES (?, ?, ?, ?)
+                ON CONFLICT (backend, address) DO UPDATE SET known = excluded.known, expires = excluded.expires""",
+                (backend, address, known, until),
+            )
+            self._count(database)
+
+    def forget_recipient(self, backend: str, address: str) -> None:
+        with self._asked("forget_recipient") as database:
+            database.execute("DELETE FROM recipient WHERE backend = ? AND address = ?", (backend, address))
+
+    # Bounds
+
+    def purge(self, now: float) -> int:
+        self._follow()
+        gone = 0
+        with self._asked("purge") as database:
+            gone += self._trim(database)
+            for statement in (
+                "DELETE FROM greylist WHERE n IN (SELECT n FROM greylist WHERE expires <= :now LIMIT :slice)",
+                "DELETE FROM recipient WHERE n IN (SELECT n FROM recipient WHERE expires <= :now LIMIT :slice)",
+                "DELETE FROM exempt WHERE expires <= :now",
+                # Those that passed are bounded too: a patient stranger can retry. The next to expire goes first.
+                """DELETE FROM greylist WHERE n IN (SELECT n FROM greylist WHERE passes > 0 ORDER BY expires
+                LIMIT min(:slice, max(0, (SELECT count(*) FROM greylist WHERE passes > 0) - :rows)))""",
+                """DELETE FROM exempt WHERE identity IN (SELECT identity FROM exempt ORDER BY expires
+                LIMIT max(0, (SELECT count(*) FROM exempt) - :rows))""",
+            ):
+                gone += database.execute(statement, {"now": now, "slice": _SLICE, "rows": self._rows}).rowcount
+        return gone
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _count(self, database: sqlite3.Connection) -> None:
+        self._calls += 1
+        if self._calls % _TRIM_EVERY == 0:
+            self._trim(database)
+
+    def _trim(self, database: sqlite3.Connection) -> int:
+        """Row numbers only grow, so the rows beyond the newest `rows` numbers are the oldest: no counting needed."""
+        gone = 0
+        for table, waiting in (("greylist", "passes = 0 AND"), ("recipient", "")):
+            gone += database.execute(
+                f"""DELETE FROM {table} WHERE n IN (SELECT n FROM {table} WHERE {waiting}
+                n <= (SELECT max(n) FROM {table}) - ? ORDER BY n LIMIT ?)""",  # noqa: S608
+                (self._rows, _SLICE),
+            ).rowcount
+        return gone
+
+    def _maybe_exempt(self, database: sqlite3.Connection, identity: str, now: float, keep: float) -> None:
+        count = (
+            "SELECT count(*) FROM (SELECT 1 FROM greylist WHERE identity = ? AND passes > 0 AND expires > ? LIMIT ?)"
+        )
+        if database.execute(count, (identity, now, TRUSTED_AFTER)).fetchone()[0] >= TRUSTED_AFTER:
+            database.execute(
+                """INSERT INTO exempt VALUES (?, ?, ?)
+                ON CONFLICT (identity) DO UPDATE SET since = excluded.since, expires = excluded.expires""",
+                (identity, now, now + keep),
+            )
+
+    # The file
+
+    @contextlib.contextmanager
+    def _asked(self, call: str) -> Iterator[sqlite3.Connection]:
+        """The open database; SQLite's errors leave as `Unavailable`."""
+        if self._clock.monotonic() < self._shut_until:
+            metrics.state_error(call)
+            raise Unavailable(f"{self._path}: failed a moment ago")
+        try:
+            if self._database is None:
+                self._database = self._open(patience=_BUSY_SECONDS)
+            yield self._database
+        except (sqlite3.Error, Unavailable) as error:
+            metrics.state_error(call)
+            self._shut_until = self._clock.monotonic() + _PAUSE_SECONDS
+            if damaged(error):
+                self._damaged = True
+                self.close()  # the next call opens it again and, if so, sets it aside
+            raise Unavailable(f"{self._path}: {error}") from error
+
+    def _open(self, *, patience: float) -> sqlite3.Connection:
+        """Opens the file; after an error that spoke of damage, reads it through first."""
+        database = open_database(
+            self._path,
+            _SCHEMA,
+            _VERSION,
+            self._clock,
+            busy=_BUSY_SECONDS,
+            patience=patience,
+            thorough=self._damaged,
+        )
+        self._damaged = False
+        self._inode = self._path.stat().st_ino
+        return database
+
+    def _follow(self) -> None:
+        """Lets go of a file that another worker set aside, or that an operator removed: the next call opens anew."""
+        try:
+            same = self._path.stat().st_ino == self._inode
+        except OSError:
+            same = False
+        if not same:
+            self.close()
