@@ -1,0 +1,38 @@
+"""What a plain scalar means, and what characters a file may hold."""
+
+import re
+import unicodedata
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
+_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
+# Joiners are part of words in Persian and Indic scripts, and of emoji.
+_JOINERS = "\u200c\u200d"
+
+
+def resolve(text: str) -> str | int | float | bool | None:
+    """The value of an unquoted scalar: what looks like a plain decimal number is one, `true`, `false`, `null` and
+    nothing at all are what they say, everything else is the text (no 0600, 12:30, 1_000, no, 2027-03-31, 1e3)."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _DECIMAL.fullmatch(text):
+        return float(text)
+    return text
+
+
+def forbidden(character: str) -> bool:
+    """True for characters that a reader cannot see or that make the text look different from what it says: control
+    characters, line separators of YAML 1.1 only, byte order marks inside, bidirectional overrides (CVE-2021-42574)."""
+    if character in "\n\t" or character in _JOINERS:
+        return False
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in "\ufffe\uffff"
+
+
+_SUSPECT = re.compile("[^\n\t -~\u00a1-\u00ac\u00ae-\u02ff]")
+
+
+def first_forbidden(text: str) -> int | None:
+    """The index of the first forbidden character, or None."""
+    return next((match.start() for match in _SUSPECT.finditer(text) if forbidden(match[0])), None)
