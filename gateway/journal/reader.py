@@ -1,0 +1,59 @@
+"""The reading side of the journal, for `gatepost journal`; never writes, works beside running workers."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.journal.entry import Entry, decode
+from gateway.mail.terms import Unavailable
+
+_BUSY_SECONDS = 1.0
+
+
+class Reader:
+    """The reading side. Raises `Unavailable` when there is no journal or it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise Unavailable(f"{path}: no journal there yet")
+        try:
+            self._database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+            self._database.execute("SELECT n FROM entry LIMIT 1").fetchone()
+        except sqlite3.Error as error:
+            raise Unavailable(f"{path}: {error}") from error
+
+    def tail(self, count: int) -> list[Entry]:
+        """The last entries, oldest first."""
+        return [entry for _, entry in self.numbered(count)]
+
+    def numbered(self, count: int) -> list[tuple[int, Entry]]:
+        """The same with their numbers, from which `after` goes on."""
+        return self._rows("SELECT n, entry FROM entry ORDER BY n DESC LIMIT ?", count)[::-1]
+
+    def after(self, number: int, limit: int = 1000) -> list[tuple[int, Entry]]:
+        """Entries written since the one of that number, oldest first: for following."""
+        return self._rows("SELECT n, entry FROM entry WHERE n > ? ORDER BY n LIMIT ?", number, limit)
+
+    def get(self, transaction_id: str) -> Entry | None:
+        """The entry of that transaction; `None` when the journal has none (any more)."""
+        found = self._rows("SELECT n, entry FROM entry WHERE id = ? ORDER BY n DESC LIMIT 1", transaction_id)
+        return found[0][1] if found else None
+
+    def follow(self, number: int, pause: float = 0.3) -> Iterator[Entry]:
+        """Entries after the one of that number, for ever."""
+        while True:
+            for last, entry in self.after(number):
+                number = last
+                yield entry
+            time.sleep(pause)
+
+    def close(self) -> None:
+        """Ends the reading."""
+        self._database.close()
+
+    def _rows(self, statement: str, *values: object) -> list[tuple[int, Entry]]:
+        try:
+            return [(number, decode(octets)) for number, octets in self._database.execute(statement, values)]
+        except sqlite3.Error as error:
+            raise Unavailable(f"journal: {error}") from error

@@ -1,0 +1,162 @@
+"""The writing side of the journal: a bounded queue, one thread, batches."""
+
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+from gateway import metrics
+from gateway.clock import Clock
+from gateway.database import damaged, open_database
+from gateway.journal.entry import Entry, encode
+from gateway.log import log
+from gateway.mail.terms import Unavailable
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (n INTEGER PRIMARY KEY, id TEXT NOT NULL, time REAL NOT NULL, entry BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS entry_id ON entry (id);
+CREATE INDEX IF NOT EXISTS entry_time ON entry (time)
+"""
+_QUEUE = 2000  # entries; at 4 KB each 8 MB
+_BATCH = 500
+#: The thread lets entries gather for a moment: one transaction for a hundred mails instead of a hundred.
+_GATHER_SECONDS = 0.02
+_BUSY_SECONDS = 1.0
+_PURGE_SECONDS = 60.0
+_RETRY_SECONDS = 1.0
+_SLICE = 2000
+
+
+class Journal:
+    """The writing side; one a process. Use from one event loop or many threads; never raises, never waits."""
+
+    def __init__(self, path: Path, keep: float, clock: Clock, *, rows: int = 2_000_000) -> None:
+        self._path = path
+        self._keep = keep
+        self._clock = clock
+        self._rows = rows
+        self._queue: queue.Queue[Entry | threading.Event] = queue.Queue(_QUEUE)
+        self._database: sqlite3.Connection | None = None
+        self._failing = ""
+        self._lost = 0
+        self._retry_at = 0.0
+        self._thorough = False
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def record(self, entry: Entry) -> None:
+        """Keeps the entry, or drops and counts it when the queue is full. The entry must not change any more."""
+        try:
+            self._queue.put_nowait(entry)
+        except queue.Full:
+            metrics.journal_dropped(1)
+
+    def flush(self, patience: float = 5.0) -> bool:
+        """Waits until everything recorded so far is written or dropped; False when that took too long."""
+        written = threading.Event()
+        deadline = time.monotonic() + patience
+        try:
+            self._queue.put(written, timeout=patience)
+        except queue.Full:
+            return False
+        return written.wait(max(deadline - time.monotonic(), 0.0))
+
+    def close(self, patience: float = 5.0) -> None:
+        """Writes what is queued and ends the thread."""
+        self.flush(patience)
+        self._ending.set()
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(threading.Event())  # wakes it
+        self._thread.join(patience)
+
+    # Everything below runs in the thread
+
+    def _run(self) -> None:
+        purge_at = 0.0
+        while not self._ending.is_set():
+            batch, waiting = self._gather()
+            try:
+                self._write(batch)
+                if time.monotonic() >= purge_at and self._database is not None:
+                    purge_at = time.monotonic() + (0.1 if self._purge() >= _SLICE else _PURGE_SECONDS)
+            except (sqlite3.Error, Unavailable) as error:
+                self._fail(error, len(batch))
+            except Exception as error:  # a bug of ours must not end the journal for good
+                log.exception("journal crashed")
+                self._fail(error, len(batch))
+            for event in waiting:
+                event.set()
+        if self._database is not None:
+            self._database.close()
+
+    def _gather(self) -> tuple[list[Entry], list[threading.Event]]:
+        """The next batch, and who waits for it to be done. Returns at least once in `_PURGE_SECONDS`."""
+        batch: list[Entry] = []
+        waiting: list[threading.Event] = []
+        deadline = time.monotonic() + _PURGE_SECONDS
+        while len(batch) < _BATCH:
+            try:
+                item = self._queue.get(timeout=max(deadline - time.monotonic(), 0.0))
+            except queue.Empty:
+                break
+            if isinstance(item, threading.Event):
+                waiting.append(item)
+                break
+            if not batch:
+                deadline = time.monotonic() + _GATHER_SECONDS
+            batch.append(item)
+        return batch, waiting
+
+    def _write(self, batch: list[Entry]) -> None:
+        if not batch:
+            return
+        if time.monotonic() < self._retry_at:
+            raise Unavailable(self._failing)
+        rows = [(entry.id, entry.time, encode(entry)) for entry in batch]
+        if self._database is None:
+            self._database = open_database(
+                self._path, _SCHEMA, _VERSION, self._clock, busy=_BUSY_SECONDS, thorough=self._thorough
+            )
+            self._thorough = False
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            self._database.executemany("INSERT INTO entry (id, time, entry) VALUES (?, ?, ?)", rows)
+            self._database.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
+                self._database.execute("ROLLBACK")
+            raise
+        if self._failing:
+            log.warning("journal works again", path=str(self._path), dropped=self._lost)
+            self._failing, self._lost = "", 0
+
+    def _fail(self, error: Exception, entries: int) -> None:
+        """Drops a batch. The log hears of the first failure only; until `_retry_at` nothing is tried."""
+        metrics.journal_dropped(entries)
+        self._lost += entries
+        if not self._failing:
+            self._failing = str(error) or type(error).__name__
+            log.warning("journal stopped, mail goes on", path=str(self._path), why=self._failing)
+        if time.monotonic() >= self._retry_at:
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
+        self._thorough = self._thorough or damaged(error)
+
+    def _purge(self) -> int:
+        """Removes a slice of what is too old or too much. Row numbers only grow, so nothing has to be counted."""
+        assert self._database is not None
+        values = {"old": self._clock.now() - self._keep, "rows": self._rows, "slice": _SLICE}
+        gone = 0
+        for where in ("time < :old", "n <= (SELECT max(n) FROM entry) - :rows"):
+            gone += self._database.execute(
+                f"DELETE FROM entry WHERE n IN (SELECT n FROM entry WHERE {where} LIMIT :slice)",  # noqa: S608
+                values,
+            ).rowcount
+        return gone
