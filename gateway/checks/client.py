@@ -1,0 +1,63 @@
+"""What the connection itself tells of the client: address, network, TLS, and whether it spoke before its turn.
+
+`client.network` is the /24 or /64 around the address, the unit in which limits and reputations are counted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, ClassVar
+
+from gateway.checks.check import Check, Named
+from gateway.mail.envelope import Transaction
+from gateway.mail.terms import Stage
+
+if TYPE_CHECKING:
+    from gateway.checks.facts import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFact:
+    """The client as the socket shows it."""
+
+    ip: str
+    network: str
+    tls: bool
+    early_talker: bool
+
+
+class Client(Check[ClientFact]):
+    """`client.ip`, `client.network`, `client.tls`, `client.early_talker`."""
+
+    name = "client"
+    stage = Stage.CONNECT
+    provides: ClassVar[Mapping[str, str]] = {
+        "client.ip": "string",
+        "client.network": "string",
+        "client.tls": "bool",
+        "client.early_talker": "bool",
+    }
+
+    async def run(self, tx: Transaction, facts: "Facts") -> ClientFact:
+        """The fact of the session as it is now."""
+        session = tx.session
+        return ClientFact(session.client_ip, network_of(session.client_ip), bool(session.tls), session.early_talker)
+
+    def named(self, fact: ClientFact) -> Named:
+        """The fact for policies."""
+        return {
+            "client.ip": fact.ip,
+            "client.network": fact.network,
+            "client.tls": fact.tls,
+            "client.early_talker": fact.early_talker,
+        }
+
+    def error(self) -> ClientFact:
+        """The fact when the check itself failed."""
+        return ClientFact("", "", False, False)
+
+
+def network_of(ip: str) -> str:
+    """The /24 or /64 that an address belongs to. Raises `ValueError` when it is no address."""
+    address = ip_address(ip.partition("%")[0])
+    return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))
