@@ -5,10 +5,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, ClassVar
 
 from gateway.checks.check import Check, Named
+from gateway.dns.names import address_of
 from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Stage
 
@@ -59,5 +60,5 @@ class Client(Check[ClientFact]):
 
 def network_of(ip: str) -> str:
     """The /24 or /64 that an address belongs to. Raises `ValueError` when it is no address."""
-    address = ip_address(ip.partition("%")[0])
+    address = address_of(ip)
     return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))

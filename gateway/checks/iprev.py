@@ -7,11 +7,11 @@ verified name and otherwise empty: an unverified reverse name is a stranger's cl
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar
 
 from gateway.checks.check import Check, Named
-from gateway.dns.resolver import Resolver, reverse_name
+from gateway.dns.names import address_of, reverse_name
+from gateway.dns.resolver import Resolver
 from gateway.mail.address import to_ascii
 from gateway.mail.authres import clause
 from gateway.mail.envelope import Transaction
@@ -62,8 +62,7 @@ class Iprev(Check[IprevFact]):
 
 async def verify(resolver: Resolver, ip: str) -> IprevFact:
     """The fact of an address. Raises `ValueError` when it is none."""
-    address = ip_address(ip.partition("%")[0])
-    rdtype: str = "A" if address.version == 4 else "AAAA"
+    address = address_of(ip)
     text = str(address)
     try:
         names = (await resolver.query(reverse_name(text), "PTR")).records
@@ -75,7 +74,7 @@ async def verify(resolver: Resolver, ip: str) -> IprevFact:
     for name in names[:MAX_NAMES]:
         try:
             host = to_ascii(name)  # underscores, blanks and worse are legal in DNS and no name of a host
-            answer = await (resolver.query(host, "A") if rdtype == "A" else resolver.query(host, "AAAA"))
+            answer = await resolver.query(host, "A" if address.version == 4 else "AAAA")
         except ValueError:
             continue
         except Unavailable:

@@ -13,13 +13,12 @@ match nothing and cost no question.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Literal, overload
 
 from gateway.checks.spf_record import Directive, Macros, Malformed, Record, is_spf, macros, parse
 from gateway.dns.answer import Mx, NameType
-from gateway.dns.names import canonical, reverse_name
+from gateway.dns.names import address_of, canonical, reverse_name
 from gateway.dns.resolver import Resolver
 from gateway.mail.address import to_ascii
 from gateway.mail.reply import printable
@@ -92,9 +91,7 @@ class _Evaluation:
     def __init__(
         self, resolver: Resolver, ip: str, helo: str, local: str, domain: str, receiver: str, now: float
     ) -> None:
-        address = ip_address(ip.partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped  # an IPv4 client, however the socket saw it (section 5)
+        address = address_of(ip)  # a mapped address is an IPv4 client, however the socket saw it (section 5)
         self._resolver = resolver
         self._address = address
         self._ip = int(address)

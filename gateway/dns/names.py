@@ -5,7 +5,7 @@ the lengths, RFC 2181 section 11 leaves the octets free: labels of SPF macros ho
 text cannot carry is refused (controls, non-ASCII: callers convert to A-labels first).
 """
 
-import ipaddress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 MAX_NAME = 253  # 255 octets on the wire, less the first length and the root
 MAX_LABEL = 63
@@ -22,14 +22,17 @@ def canonical(name: str) -> str | None:
     return name.lower()
 
 
-def reverse_name(ip: str) -> str:
-    """The owner name of the PTR records of an address (RFC 1035 section 3.5, 3596 section 2.5).
+def address_of(ip: str) -> IPv4Address | IPv6Address:
+    """The address that a text is: IPv4-mapped IPv6 is IPv4, a scope is dropped. `ValueError` when it is none."""
+    address = ip_address(ip.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
 
-    IPv4-mapped IPv6 addresses are IPv4. Raises `ValueError` when `ip` is no address.
-    """
-    address = ipaddress.ip_address(ip.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            return ".".join(reversed(address.packed.hex())) + ".ip6.arpa"
-        address = address.ipv4_mapped
-    return ".".join(map(str, reversed(address.packed))) + ".in-addr.arpa"
+
+def reverse_name(ip: str) -> str:
+    """The owner name of the PTR records of an address (RFC 1035 section 3.5, 3596 section 2.5)."""
+    address = address_of(ip)
+    if isinstance(address, IPv4Address):
+        return ".".join(map(str, reversed(address.packed))) + ".in-addr.arpa"
+    return ".".join(reversed(address.packed.hex())) + ".ip6.arpa"
