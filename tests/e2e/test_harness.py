@@ -1,11 +1,13 @@
 """The harness itself: what the other end-to-end tests stand on, without a gateway between."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from tests.support import postfix
 from tests.support.ca import Authority
+from tests.support.recorder import recorder
 from tests.support.smtp import Client
 from tests.support.wait import until
 
@@ -49,3 +51,22 @@ def test_a_bad_certificate_is_one_for_others_too(tmp_path: Path, fault: str) -> 
         client.ehlo()
         with pytest.raises(OSError, match="certificate verify failed"):
             client.starttls(authority.certificate, "mail.int.example.com")
+
+
+def test_the_recorder_takes_what_postfix_sends_and_refuses_clear_text(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    message = b"X-Test-Id: one\r\nSubject: x\r\n\r\n.\r\n..\r\ny\r\n"
+    with (
+        recorder(authority.leaf("mail.int.example.com"), tmp_path / "taken") as backend,
+        postfix.client(backend.port, authority.certificate, "mail.int.example.com") as client,
+    ):
+        with Client(backend.port) as plain:
+            plain.ehlo()
+            assert plain.command("MAIL FROM:<a@sender.example>").code == 530
+        client.inject("a@sender.example", ["alice@example.com"], message)
+        until(backend.records, "the mail")
+    (record,) = backend.records()
+    assert record["id"] == "one"
+    assert record["sha256"] == hashlib.sha256(message).hexdigest()
+    assert str(record["head"]).startswith("Received: ")
+    assert (record["sender"], record["recipients"]) == ("a@sender.example", ["alice@example.com"])

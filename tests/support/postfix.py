@@ -125,11 +125,14 @@ class Postfix:
         )
         return self.log()
 
-    def inject(self, sender: str, recipients: Sequence[str], message: bytes) -> str:
-        """Injects by SMTP, which adds one Received field and leaves the rest alone. Returns the queue id."""
+    def inject(self, sender: str, recipients: Sequence[str], message: bytes, parameters: str = "") -> str:
+        """Injects by SMTP, which adds one Received field and leaves the rest alone. Returns the queue id.
+
+        `parameters` of MAIL begin with a space.
+        """
         with Client(self.port) as client:
             client.ehlo()
-            for answer in client.envelope(sender, *recipients):
+            for answer in client.envelope(sender, *recipients, parameters=parameters):
                 assert answer.code == 250, answer
             answer = client.data(message)
             assert answer.code == 250, answer

@@ -1,0 +1,134 @@
+"""`make fuzz SECONDS=60`: random octets for every target in this folder, in turn, until the time is over.
+
+A target is a module with `one(data: bytes) -> None`, which raises when an invariant breaks (anything raised is a
+finding, so expected errors are the target's to catch). It may give `SEEDS: list[bytes]`, whole inputs to start from,
+and `TOKENS: list[bytes]`, words of its language that get past the first branch. An input that finds something is
+made smaller, printed and kept, and the run ends with status 1. `--seed` repeats a run.
+"""
+
+import argparse
+import importlib
+import pkgutil
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One module that can be fed."""
+
+    name: str
+    one: Callable[[bytes], None]
+    seeds: Sequence[bytes]
+    tokens: Sequence[bytes]
+
+
+def targets(only: Sequence[str] = ()) -> list[Target]:
+    """The modules of this folder that expose `one`."""
+    found = []
+    for info in pkgutil.iter_modules([str(FOLDER)]):
+        if info.name == "run" or (only and info.name not in only):
+            continue
+        module = importlib.import_module(f"tests.fuzz.{info.name}")
+        if hasattr(module, "one"):
+            seeds = list(getattr(module, "SEEDS", [])) or [b""]
+            tokens = list(getattr(module, "TOKENS", [])) or [b"\r\n", b" ", b"<", b">", b"@", b'"', b";", b"="]
+            found.append(Target(info.name, module.one, seeds, tokens))
+    return found
+
+
+def breaks(target: Target, data: bytes) -> str:
+    """The traceback, or "" when the invariant holds."""
+    try:
+        target.one(data)
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
+def grown(target: Target, chance: random.Random) -> bytes:
+    """A new input: a seed (or two, spliced) with a few changes."""
+    data = bytearray(chance.choice(target.seeds))
+    if chance.random() < 0.2:
+        other = chance.choice(target.seeds)
+        data = data[: chance.randint(0, len(data))] + other[chance.randint(0, len(other)) :]
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randint(0, len(data))
+        match chance.randrange(6):
+            case 0:
+                data[at:at] = chance.choice(target.tokens)
+            case 1:
+                data[at:at] = chance.randbytes(chance.randint(1, 4))
+            case 2:
+                del data[at : at + chance.randint(1, 8)]
+            case 3 if data:
+                data[min(at, len(data) - 1)] = chance.randrange(256)
+            case 4:
+                piece = data[at : at + chance.randint(1, 16)]
+                data[at:at] = piece * chance.randint(1, 4)
+            case _:
+                end = min(len(data), at + chance.randint(1, 8))
+                data[at:end] = chance.choice(target.tokens)
+    return bytes(data[:LIMIT])
+
+
+def smaller(target: Target, data: bytes, seconds: float = 5.0) -> bytes:
+    """The input with all pieces taken out that are not needed to break it."""
+    deadline = time.monotonic() + seconds
+    size = max(1, len(data) // 2)
+    while size and time.monotonic() < deadline:
+        for at in range(0, len(data), size):
+            less = data[:at] + data[at + size :]
+            if breaks(target, less):
+                data = less
+                break
+        else:
+            size //= 2
+    return data
+
+
+def main() -> int:
+    """Runs all targets in turn; the exit status is 1 when one broke."""
+    parser = argparse.ArgumentParser(prog="tests.fuzz.run")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=None, help="repeat a run (default: a new one, printed)")
+    parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="where findings are written")
+    parser.add_argument("only", nargs="*", help="names of targets")
+    given = parser.parse_args()
+    feed = targets(given.only)
+    if not feed:
+        print("no targets in tests/fuzz", file=sys.stderr)
+        return 2
+    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}; {given.seconds:g} s for {', '.join(target.name for target in feed)}", flush=True)
+    broken: list[str] = []
+    for target in feed:
+        chance = random.Random(f"{seed}/{target.name}")
+        count, deadline = 0, time.monotonic() + given.seconds / len(feed)
+        inputs = iter(target.seeds)
+        while time.monotonic() < deadline:
+            data = next(inputs, None)
+            data = grown(target, chance) if data is None else data
+            count += 1
+            if not breaks(target, data):
+                continue
+            data = smaller(target, data)
+            print(f"\n{target.name} after {count} inputs, on {data!r}:\n{breaks(target, data)}")
+            given.keep.mkdir(parents=True, exist_ok=True)
+            (given.keep / f"{target.name}.bin").write_bytes(data)
+            broken.append(target.name)
+            break
+        print(f"{target.name:24} {count:9} inputs{'  BROKEN' * (target.name in broken)}", flush=True)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
