@@ -1,0 +1,43 @@
+"""`gatepost.yaml`: read, checked and typed (DESIGN sections 3 and 11). Every check that needs no network is done here.
+
+`load_config` gives a frozen `Config` or raises `ConfigError` with all that is wrong; `schema` is the JSON Schema for
+editors; `show` is the effective configuration as YAML that loads again to the same.
+"""
+
+from gateway.config.certificate import load_pair
+from gateway.config.hosts import HostPort
+from gateway.config.load import load_config, schema, show
+from gateway.config.model import (
+    Admin,
+    Backend,
+    BackendTls,
+    Certificate,
+    Config,
+    Deadlines,
+    DnsConfig,
+    DomainRoute,
+    Journal,
+    Limits,
+    Listener,
+    VerifyRecipients,
+)
+
+__all__ = [
+    "Admin",
+    "Backend",
+    "BackendTls",
+    "Certificate",
+    "Config",
+    "Deadlines",
+    "DnsConfig",
+    "DomainRoute",
+    "HostPort",
+    "Journal",
+    "Limits",
+    "Listener",
+    "VerifyRecipients",
+    "load_config",
+    "load_pair",
+    "schema",
+    "show",
+]

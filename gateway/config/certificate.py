@@ -1,0 +1,92 @@
+"""Certificates and keys of the configuration: do they load, do they belong together, until when are they good.
+
+The octets come through `Files` and are judged as they were read; OpenSSL gets them through memory (`load_pair`), so
+that a renewal on disk in the middle of a reload cannot pair a new certificate with an old key.
+"""
+
+import os
+import ssl
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from gateway.yamlfile import Fault
+
+
+def load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
+    """Adds a PEM certificate chain and its unencrypted PEM key to `context`. Raises `ssl.SSLError`."""
+    descriptor = os.memfd_create("gatepost-tls", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as file:
+        file.write(key + b"\n" + chain)
+        file.flush()
+        # Without a password OpenSSL would ask the terminal for one.
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=lambda: b"")
+
+
+def certificates(pem: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM file. Raises `Fault` where there is none."""
+    if b"-----BEGIN CERTIFICATE-----" not in pem:
+        hint = "give the PEM file, with -----BEGIN CERTIFICATE-----"
+        if b"PRIVATE KEY-----" in pem:
+            hint = "this is a key; are certificate and key exchanged?"
+        raise Fault("the file holds no certificate", hint)
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise Fault("the certificate is damaged", "copy the PEM file again, whole") from None
+
+
+def check_pair(chain: bytes, key: bytes) -> None:
+    """Raises `Fault` where `chain` and `key` cannot serve TLS together; never shows any of the key."""
+    leaf = certificates(chain)[0]
+    if b"PRIVATE KEY-----" not in key:
+        hint = "this is a certificate" if b"-----BEGIN CERTIFICATE" in key else "give the PEM file of the key"
+        raise Fault("the file holds no private key", hint, at=("key",))
+    try:
+        private = load_pem_private_key(key, password=None)
+    except TypeError:
+        hint = "remove the passphrase (openssl pkey -in KEY -out NEW) and protect the file by its permissions"
+        raise Fault("the key is encrypted", hint, at=("key",)) from None
+    except ValueError:
+        raise Fault("the key is damaged", "copy the PEM file again, whole", at=("key",)) from None
+    if _public(private.public_key()) != _public(leaf.public_key()):
+        hint = "give the key the certificate was issued for; the server's certificate comes first in its file"
+        raise Fault("the key does not belong to the certificate", hint, at=("key",))
+    try:
+        load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), chain, key)
+    except ssl.SSLError as error:
+        reason = (error.reason or "unknown reason").lower().replace("_", " ")
+        raise Fault(
+            f"OpenSSL refuses the certificate: {reason}", "have a new one issued", at=("certificate",)
+        ) from None
+
+
+def _public(key: object) -> bytes:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    encoded: bytes = key.public_bytes(serialization.Encoding.DER, form)  # type: ignore[attr-defined]
+    return encoded
+
+
+def lifetime(pem: bytes, now: float) -> str:
+    """What is to be said about the time of the first certificate, or ""."""
+    leaf = certificates(pem)[0]
+    moment = datetime.fromtimestamp(now, UTC)
+    if moment > leaf.not_valid_after_utc:
+        return f"the certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d}"
+    if moment < leaf.not_valid_before_utc:
+        return f"the certificate is valid only from {leaf.not_valid_before_utc:%Y-%m-%d}"
+    days = (leaf.not_valid_after_utc - moment).days
+    return f"the certificate expires in {days} days" if days < 8 else ""
+
+
+def names(pem: bytes, hostname: str) -> bool:
+    """True when the first certificate is for `hostname` (RFC 6125 section 6.4: a wildcard stands for one label)."""
+    leaf = certificates(pem)[0]
+    try:
+        alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    listed = {name.lower().rstrip(".") for name in alternative.get_values_for_type(x509.DNSName)}
+    return hostname in listed or "*." + hostname.partition(".")[2] in listed

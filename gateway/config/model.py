@@ -1,0 +1,274 @@
+"""The shape of `gatepost.yaml`: frozen models. The docstrings under the fields are the help of editors (JSON Schema).
+
+Checks of one value are its validator's; what concerns several stands in `gateway.config.load`.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from gateway.config import certificate as pem
+from gateway.config.hosts import BackendName, Bind, Domain, Host, MailboxText, Server, Target
+from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, State, WrittenFile, read_bytes
+from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
+from gateway.yamlfile.problem import shown
+
+
+def _one_or_more(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise Fault(f"{value} is named twice", "keep one of them", at=(index,))
+    return values
+
+
+def _workers(value: object) -> int | str:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 256):
+        return value if isinstance(value, int) else "auto"
+    raise Fault(f"{shown(str(value))} is no number of workers", "write auto (one a core) or a number from 1 to 256")
+
+
+def _verification(value: object) -> object:
+    if value == "off" or isinstance(value, dict):
+        return value
+    raise Fault("'verify_recipients' must be off or two durations", "write off, or {positive: 24h, negative: 30m}")
+
+
+class Certificate(Model):
+    """A certificate chain, the server's own first, and its key: PEM files."""
+
+    certificate: ReadFile
+    key: ReadFile
+
+    @model_validator(mode="after")
+    def _belong_together(self, info: ValidationInfo) -> "Certificate":
+        try:
+            pem.check_pair(read_bytes(self.certificate, info), read_bytes(self.key, info))
+        except Fault as fault:
+            raise Fault(fault.what, fault.hint, at=fault.at or ("certificate",)) from None
+        return self
+
+
+class Listener(Model):
+    """Addresses to listen on, and the TLS they offer."""
+
+    bind: Annotated[
+        tuple[Bind, ...],
+        BeforeValidator(_one_or_more, json_schema_input_type=Bind | list[Bind]),
+        Field(min_length=1),
+    ]
+    """One address or several: "0.0.0.0:25", "[::]:25"."""
+    tls: Annotated[
+        tuple[Certificate, ...],
+        BeforeValidator(_one_or_more, json_schema_input_type=Certificate | list[Certificate]),
+    ] = ()
+    """One certificate, or a list (ECDSA and RSA)."""
+    starttls: Literal["offered", "required", "off"] = "offered"
+    """Whether clients may or must say STARTTLS."""
+    implicit_tls: Bool = False
+    """TLS from the first octet, as on port 465."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied(cls, data: object) -> object:
+        # Where TLS is on from the start there is nothing to start.
+        if isinstance(data, dict) and data.get("implicit_tls") is True and "starttls" not in data:
+            return {**data, "starttls": "off"}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Listener":
+        if self.implicit_tls and self.starttls != "off":
+            raise Fault("implicit_tls and starttls exclude each other", "remove one of them", at=("starttls",))
+        if not self.tls and (self.implicit_tls or self.starttls != "off"):
+            why = "implicit_tls needs" if self.implicit_tls else f"starttls: {self.starttls} needs"
+            hint = "add tls: {certificate: FILE, key: FILE}"
+            hint += "" if self.implicit_tls else ", or starttls: off"
+            raise Fault(f"{why} a certificate", hint, key=True)
+        return self
+
+
+class DomainRoute(Model):
+    """Who gets the mail of a domain."""
+
+    backend: str
+    """A name under `backends`."""
+
+
+class BackendTls(Model):
+    """How a backend proves who it is. There is no way to switch this off."""
+
+    verify: Literal["pkix"] = "pkix"
+    """By a certificate authority."""
+    ca: Annotated[ReadFile | None, Field(validate_default=False)] = None
+    """PEM file of the authorities to trust; the system's when left out."""
+    name: Host | None = None
+    """The name the certificate must be for; the host's own when left out."""
+    minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(lambda v: str(v) if isinstance(v, float) else v)] = "1.2"
+    """The oldest version of TLS to speak."""
+
+    @model_validator(mode="after")
+    def _authorities(self, info: ValidationInfo) -> "BackendTls":
+        if self.ca is not None:
+            try:
+                pem.certificates(read_bytes(self.ca, info))
+            except Fault as fault:
+                raise Fault(fault.what, fault.hint, at=("ca",)) from None
+        return self
+
+
+class VerifyRecipients(Model):
+    """How long a backend's answer to RCPT is remembered."""
+
+    positive: Annotated[float, *duration("0s", "365d")] = 86_400.0
+    negative: Annotated[float, *duration("0s", "365d")] = 1800.0
+
+
+class Backend(Model):
+    """A group of equal mail servers."""
+
+    hosts: Annotated[
+        tuple[Target, ...],
+        BeforeValidator(_one_or_more, json_schema_input_type=Target | list[Target]),
+        Field(min_length=1),
+        AfterValidator(_distinct),
+    ]
+    """Where they are: "mail1.example.com:25"; tried in this order of health."""
+    tls: BackendTls = BackendTls()
+    verify_recipients: Annotated[
+        Annotated[VerifyRecipients, Tag("on")] | Annotated[Literal["off"], Tag("off")],
+        Discriminator(lambda value: "off" if value == "off" else "on"),
+        BeforeValidator(_verification),
+    ] = VerifyRecipients()
+    """Ask the backend at RCPT whether it knows the recipient, and remember the answer; or `off`."""
+    connections: Annotated[Count, Field(le=10_000)] = 20
+    """Pooled connections to each host, over all workers."""
+
+
+class DnsConfig(Model):
+    """Who answers DNS questions."""
+
+    servers: Annotated[
+        tuple[Server, ...], BeforeValidator(_one_or_more, json_schema_input_type=Server | list[Server])
+    ] = ()
+    """Addresses of resolvers; those of /etc/resolv.conf when left out."""
+    timeout: Annotated[float, *duration("100ms", "60s")] = 5.0
+    """Seconds for one question, retries included."""
+    zone: ReadFile | None = None
+    """A file that answers instead, for trials and tests: nothing else is asked."""
+
+
+class Limits(Model):
+    """What one message, one network, everybody may take."""
+
+    message: Annotated[int, *size("1KB", "2GB")] = 35_000_000
+    """The largest message (SIZE)."""
+    recipients: Annotated[Count, Field(le=100_000)] = 100
+    """The most recipients of a message."""
+    connections: Annotated[Count, Field(le=1_000_000)] = 2000
+    """The most connections, over all workers."""
+    connections_per_network: Annotated[Count, Field(le=1_000_000)] = 50
+    """The most connections from one /24 or /64."""
+    memory: Annotated[int, *size("1MB", "1000GB")] = 1_000_000_000
+    """What messages on their way may take, over all workers."""
+
+
+class Deadlines(Model):
+    """How long a client or backend may take."""
+
+    greeting: Annotated[float, *duration("100ms", "1h")] = 300.0
+    """For the first command after the banner."""
+    command: Annotated[float, *duration("100ms", "1h")] = 300.0
+    """For each further command."""
+    data: Annotated[float, *duration("100ms", "12h")] = 300.0
+    """For a whole message."""
+    session: Annotated[float, *duration("100ms", "24h")] = 300.0
+    """For everything from banner to QUIT."""
+    backend: Annotated[float, *duration("100ms", "10m")] = 120.0
+    """For a delivery, from connecting to the backend's answer."""
+    rate: Annotated[int, *size("0B", "1GB")] = 1000
+    """Octets a second that a message must keep up."""
+
+
+class Journal(Model):
+    """What was decided, and why."""
+
+    path: WrittenFile
+    keep: Annotated[float, *duration("1m", "3650d")] = 30 * 86_400.0
+
+
+class Admin(Model):
+    """Health, metrics, console."""
+
+    bind: Bind
+
+
+class Config(Model):
+    """The whole of `gatepost.yaml`."""
+
+    hostname: Host
+    """Our name in banner, EHLO, Received and Authentication-Results."""
+    listeners: Annotated[tuple[Listener, ...], Field(min_length=1, strict=False)]
+    domains: Annotated[dict[Domain, DomainRoute], Field(min_length=1)]
+    """What may be received, and who gets it."""
+    backends: Annotated[dict[BackendName, Backend], Field(min_length=1)]
+    policies: PolicyFolder = Field("policies", validate_default=True)
+    """The folder of the policy files."""
+    lists: ListFolder = Field(None, validate_default=True)
+    """The folder of the lists that policies name."""
+    state: State = Field("sqlite:/var/lib/gatepost/state.db", validate_default=True)
+    """Greylist and recipient cache."""
+    dns: DnsConfig = DnsConfig()
+    limits: Limits = Limits()
+    deadlines: Deadlines = Deadlines()
+    greeting_delay: Annotated[float, *duration("0s", "1m")] = 0.1
+    """How long the banner waits for strangers; who speaks before it is an early talker."""
+    journal: Journal | None = None
+    workers: Annotated[
+        int | Literal["auto"],
+        PlainValidator(_workers),
+        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 256}]}),
+    ] = "auto"
+    """Processes; `auto` is one a core."""
+    admin: Admin | None = None
+    soften: Bool = False
+    """Speak every 5xx of policy as 4xx: for a first week in front of a live domain."""
+    quarantine: MailboxText | None = None
+    """Where quarantined mail is relayed to; at one of `domains`."""
+
+    def worker_count(self, cores: int) -> int:
+        """How many workers on a machine of `cores`: each needs a connection of its own to every backend."""
+        if isinstance(self.workers, int):
+            return self.workers
+        return max(1, min(cores, *(backend.connections for backend in self.backends.values())))
+
+    @property
+    def state_path(self) -> Path:
+        """The file of `state`."""
+        return Path(self.state.removeprefix("sqlite:"))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        for name, backend in self.backends.items():
+            if isinstance(self.workers, int) and self.workers > backend.connections:
+                what = f"{self.workers} workers share {backend.connections} connections to backend '{name}'"
+                hint = f"write workers: {backend.connections} or less, or raise its connections: each worker needs one"
+                raise Fault(what, hint, at=("workers",))
+        if self.journal and os.path.abspath(self.journal.path) == os.path.abspath(self.state_path):
+            raise Fault("journal and state are the same file", "give each its own", at=("journal", "path"))
+        return self
