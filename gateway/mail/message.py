@@ -8,6 +8,7 @@ never resynchronise behind such a line. Field values stay raw and folded.
 RFC 5322 sections 2.1, 2.2 and 4.5 (`Name :`); RFC 6532 section 3.2 (names stay ASCII). Written by `smtp/reader`.
 """
 
+import contextlib
 import mmap
 import re
 import tempfile
@@ -96,14 +97,12 @@ class Message:
             yield self._view[offset : offset + size]
 
     def close(self) -> None:
-        """Gives the memory or the file back. Views that others still hold stay valid until they are dropped."""
-        self._parsed()  # fields stay readable
-        self._view = memoryview(b"")
+        """Gives memory or file back. Views that others hold stay valid; new ones raise `ValueError`."""
+        self._view.release()
         if self._map is not None:
-            try:
+            with contextlib.suppress(BufferError):  # someone still reads: the last view that goes frees it
                 self._map.close()
-            except BufferError:  # someone still reads; the last view that goes frees it
-                self._map = None
+            self._map = None
 
     def _parsed(self) -> _Header:
         if self._header is None:
@@ -161,12 +160,12 @@ class MessageWriter:
     A full disk raises `Unavailable` (452 4.3.1 to the client) and leaves nothing behind.
     """
 
-    __slots__ = ("_chunks", "_directory", "_file", "_spool_above", "size")
+    __slots__ = ("_directory", "_file", "_memory", "_spool_above", "size")
 
     def __init__(self, spool_above: int = SPOOL_ABOVE, directory: str | None = None) -> None:
         self._spool_above = spool_above
         self._directory = directory
-        self._chunks: list[bytes] = []
+        self._memory = bytearray()  # not a list of pieces: a client that drips octets would cost 40 times its message
         self._file: BinaryIO | None = None
         self.size = 0
 
@@ -174,7 +173,7 @@ class MessageWriter:
         """Adds `chunk`."""
         self.size += len(chunk)
         if self._file is None:
-            self._chunks.append(chunk)
+            self._memory += chunk
             if self.size > self._spool_above:
                 self._spool()
         else:
@@ -183,8 +182,7 @@ class MessageWriter:
     def finish(self) -> Message:
         """The message. The writer is empty afterwards."""
         if self._file is None:
-            octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks = []
+            octets, self._memory = bytes(self._memory), bytearray()
             return Message(octets)
         try:
             mapped = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
@@ -196,7 +194,7 @@ class MessageWriter:
 
     def abandon(self) -> None:
         """Drops what was written."""
-        self._chunks = []
+        self._memory = bytearray()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -205,13 +203,12 @@ class MessageWriter:
         try:
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - kept open
         except OSError as why:
-            self._chunks = []
+            self._memory = bytearray()
             raise Unavailable(f"spool: {why}") from why
-        chunks, self._chunks = self._chunks, []
-        for chunk in chunks:
-            self._put(chunk)
+        memory, self._memory = self._memory, bytearray()
+        self._put(memory)
 
-    def _put(self, chunk: bytes) -> None:
+    def _put(self, chunk: bytes | bytearray) -> None:
         assert self._file is not None
         rest = memoryview(chunk)
         try:
