@@ -29,7 +29,8 @@ MESSAGES = {
     "empty body": b"Subject: empty\r\n\r\n",
     "no body at all": b"Subject: header only\r\n",
     "trailing white space and empty lines": b"Subject: white \t\r\n\r\nx \t\r\n \r\n\r\n\r\n\r\n",
-    "folded, repeated and strange fields": b"Subject: a\r\n b\r\n\tc\r\nX-A: 1\r\nx-a:2\r\nX-Empty:\r\nX-Dup: 1\r\nX-Dup: 1\r\n\r\nx\r\n",
+    "folded, repeated and strange fields": b"Subject: a\r\n b\r\n\tc\r\nX-A: 1\r\nx-a:2\r\nX-Empty:\r\n"
+    b"X-Dup: 1\r\nX-Dup: 1\r\n\r\nx\r\n",
     "another host's results": b"Authentication-Results: mx.other.example; spf=pass\r\nSubject: x\r\n\r\nx\r\n",
 }
 

@@ -193,8 +193,11 @@ class Gateway:
 
     def kill(self) -> None:
         """SIGKILL to supervisor and workers at once: nobody gets to say goodbye."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        # Stopped first, so that it starts nobody while we count them; each child has a process group of its own.
+        self._process.send_signal(signal.SIGSTOP)
+        for pid in [self.pid, *children(self.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait(10)
         self._close()
 
