@@ -1,0 +1,182 @@
+"""One child process kept alive: started, watched, restarted with growing pauses, ended.
+
+The exit is learned through a pidfd on the event loop: no SIGCHLD handler, no thread, no race with reused process ids.
+A child has its own process group, so that Ctrl-C at a terminal reaches the supervisor alone, which then drains.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.control import Control, Message, pair
+from gateway.log import log
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 30.0
+#: Seconds a child must live for its earlier deaths to be forgotten.
+STABLE = 30.0
+#: Seconds until `{"ready": true}`; a child that hangs at its start is killed and started again.
+_READY_WITHIN = 60.0
+
+
+def pause(deaths: int) -> float:
+    """Seconds to wait before the next start after that many deaths in a row."""
+    return min(_FIRST_PAUSE * 2.0 ** min(deaths - 1, 20), _LONGEST_PAUSE) if deaths > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start: `--control-fd N` is appended. `given` descriptors are ours, closed after the start."""
+
+    arguments: list[str]
+    inherited: tuple[int, ...] = ()
+    given: tuple[int, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Child:
+    """One slot: at any time at most one process. All calls from the event loop.
+
+    `changed(child, what, message)` hears of "started", "ready", "died", and "said" (with the message).
+    """
+
+    def __init__(
+        self, name: str, command: Callable[[], Command], changed: Callable[["Child", str, Message], None]
+    ) -> None:
+        self.name = name
+        self.ready = False
+        self.ever_ready = False
+        self.starts = 0
+        self.deaths = 0  # in a row
+        self.since = 0.0  # epoch seconds of the last start
+        self.gone = asyncio.Event()  # no process, and none will be started
+        self._command = command
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        self._control: Control | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._began = 0.0
+        self._last = False
+        self._recycled = False
+
+    @property
+    def pid(self) -> int:
+        """0 while there is no process."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        """Starts the process now."""
+        self._timer = None
+        self.since, self._began = time.time(), self._loop.time()
+        command = self._command()
+        ours, theirs = pair()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own modules
+                [*command.arguments, "--control-fd", str(theirs.fileno())],
+                pass_fds=(*command.inherited, *command.given, theirs.fileno()),
+                env={**os.environ, **command.environment},
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        except OSError as error:  # out of memory, out of processes: a death like any other
+            log.error("cannot start a process", name=self.name, why=str(error))
+            ours.close()
+            self._buried("could not be started")
+            return
+        finally:
+            theirs.close()
+            for descriptor in command.given:
+                os.close(descriptor)
+        self.starts += 1
+        self._recycled = False
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._pidfd, self._exited)
+        self._control = Control(ours, self._received, lambda: None)
+        self._timer = self._loop.call_later(_READY_WITHIN, self._late)
+        self._changed(self, "started", {})
+
+    def send(self, message: Message, descriptor: int | None = None) -> bool:
+        """Tells the process something; False when there is none or it does not read."""
+        return self._control is not None and self._control.send(message, descriptor)
+
+    def end(self, message: Message) -> None:
+        """Tells the process to end, for good: no other will be started."""
+        self._last = True
+        if self._process is None:
+            self._stop_timer()
+            self.gone.set()
+        elif not self.send(message):
+            self.signal(signal.SIGTERM)
+
+    def recycle(self, message: Message, patience: float) -> None:
+        """Tells the process to end so that a new one takes its place without a pause; kills it after `patience`."""
+        if self._process is None:
+            return
+        self._recycled = True
+        self._stop_timer()
+        self._timer = self._loop.call_later(patience, self.signal, signal.SIGKILL)
+        if not self.send(message):
+            self.signal(signal.SIGTERM)
+
+    def hang_up(self) -> None:
+        """Closes our end of the line: a child takes that as the end."""
+        if self._control is not None:
+            self._control.close()
+
+    def signal(self, number: int) -> None:
+        """Sends a signal through the pidfd: never to another process."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def _received(self, message: Message, descriptor: int | None) -> None:
+        if descriptor is not None:
+            os.close(descriptor)  # children have none to give
+        if message.get("ready"):
+            self._stop_timer()
+            self.ready = self.ever_ready = True
+            self._changed(self, "ready", message)
+        else:
+            self._changed(self, "said", message)
+
+    def _late(self) -> None:
+        self._timer = None
+        log.error("not ready in time, killed", name=self.name, pid=self.pid, seconds=_READY_WITHIN)
+        self.signal(signal.SIGKILL)
+
+    def _exited(self) -> None:
+        assert self._process is not None
+        status = self._process.wait()
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        self._buried(signal.Signals(-status).name if status < 0 else f"exit status {status}")
+
+    def _buried(self, how: str) -> None:
+        pid, self._process = self.pid, None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        self._stop_timer()
+        self.ready = False
+        lived = self._loop.time() - self._began
+        self.deaths = 0 if self._recycled else 1 if lived >= STABLE else self.deaths + 1
+        if self._last:
+            self.gone.set()
+        else:
+            wait = pause(self.deaths)
+            log.warning("process ended, will be restarted", name=self.name, pid=pid, how=how, restart_in=wait)
+            self._timer = self._loop.call_later(wait, self.start)
+        self._changed(self, "died", {"pid": pid, "how": how})
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,303 @@
+"""The first process: binds, starts and watches workers and console, reloads, drains. It imports no mail code.
+
+What it knows of the configuration is the summary that `python -m gateway.worker --check` prints: that child validates
+everything from the disk and leaves the validated bytes in a memory file, the bundle. Workers load the bundle and
+nothing else, so a worker that is restarted at night runs what was validated, whatever the disk says meanwhile, and a
+bad configuration never replaces a good one: SIGHUP checks anew, and only a sound bundle is handed on.
+
+SIGTERM and SIGINT drain: workers stop accepting, finish what is past the dot, exit; a second signal, or the end of
+the patience, kills. Should this process die, its children see their line end and drain by themselves.
+Exit status 0 after a drain, 1 when it could not start. Called by `gatepost serve`.
+"""
+
+import asyncio
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from gateway import log as logging
+from gateway.bundle import Bundle, Refused, Summary, validated
+from gateway.child import Child, Command
+from gateway.control import Message
+from gateway.log import log
+from gateway.machine import CannotListen, bound, forget_privileges, metrics_folder, notify, raise_limits, spoken
+
+WORKER = (sys.executable, "-m", "gateway.worker")
+CONSOLE = (sys.executable, "-m", "gateway.console")
+_RELOAD_SECONDS = 20.0
+#: A worker that dies this often before any became ready: the start failed.
+_HOPELESS = 3
+
+
+def run(
+    config: Path,
+    *,
+    worker: tuple[str, ...] = WORKER,
+    console: tuple[str, ...] = CONSOLE,
+    patience: float = 30.0,
+) -> int:
+    """Serves until told to stop. `patience` is how many seconds a drain may take. The exit status."""
+    logging.configure()
+    return asyncio.run(Supervisor(config, worker, console, patience).serve())
+
+
+class Supervisor:
+    """All state of the first process."""
+
+    def __init__(self, config: Path, worker: tuple[str, ...], console: tuple[str, ...], patience: float) -> None:
+        self._config = config
+        self._worker = worker
+        self._console_command = console
+        self._patience = patience
+        self._bundle = Bundle(-1, Summary((), 0, None, ""))
+        self._census = -1
+        self._metrics = Path()
+        self._sockets: list[tuple[int, socket.socket]] = []
+        self._admin: socket.socket | None = None
+        self._workers: list[Child] = []
+        self._console: Child | None = None
+        self._unconfirmed: set[Child] = set()
+        self._confirmed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._failed = False
+        self._started = time.time()
+        self._reloads = {"accepted": 0, "refused": 0}
+        self._last_reload: dict[str, object] = {"ok": True, "at": self._started, "error": ""}
+
+    async def serve(self) -> int:
+        """From start to exit status."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        try:
+            self._bundle = await validated(self._worker, self._config)
+        except Refused as why:
+            sys.stderr.write(f"{why}\n".replace("\n\n", "\n"))
+            return 1
+        try:
+            self._bind()
+        except CannotListen as error:
+            log.error("cannot listen", why=str(error))
+            self._unbind()
+            return 1
+        self._metrics = metrics_folder()
+        try:
+            self._start()
+            async with asyncio.TaskGroup() as tasks:
+                reloading = tasks.create_task(self._reload_on_demand())
+                await self._stop.wait()
+                reloading.cancel()
+            await self._drain()
+        finally:
+            shutil.rmtree(self._metrics, ignore_errors=True)
+        return 1 if self._failed else 0
+
+    def _asked_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    # Start
+
+    def _bind(self) -> None:
+        for index, addresses in enumerate(self._bundle.summary.listeners):
+            for address in addresses:
+                self._sockets.append((index, bound(address)))
+        if self._bundle.summary.admin:
+            self._admin = bound(self._bundle.summary.admin)
+        forget_privileges()
+
+    def _unbind(self) -> None:
+        for _, listener in self._sockets:
+            listener.close()
+        self._sockets.clear()
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
+
+    def _start(self) -> None:
+        raise_limits()
+        summary = self._bundle.summary
+        self._census = os.memfd_create("census", os.MFD_CLOEXEC)
+        os.ftruncate(self._census, summary.census_head + summary.workers * summary.census_row)
+        log.info("started", pid=os.getpid(), workers=summary.workers, revision=summary.revision)
+        for index, listener in self._sockets:
+            log.info("listening", listener=index, address=spoken(listener))
+        if self._admin is not None:
+            log.info("listening", listener="admin", address=spoken(self._admin))
+            self._console = Child("console", self._console_start, self._changed)
+        for row in range(summary.workers):
+            self._workers.append(Child(f"worker {row}", functools.partial(self._worker_start, row), self._changed))
+        for child in self._children():
+            child.start()
+
+    def _children(self) -> list[Child]:
+        return [*self._workers, *([self._console] if self._console else [])]
+
+    def _worker_start(self, row: int) -> Command:
+        bundle = self._bundle.reopened()
+        listening = ",".join(f"{index}:{listener.fileno()}" for index, listener in self._sockets)
+        arguments = [*self._worker, "--config", str(self._config), "--bundle-fd", str(bundle)]
+        arguments += ["--listen-fds", listening, "--census-fd", str(self._census)]
+        arguments += ["--row", str(row), "--workers", str(self._bundle.summary.workers)]
+        inherited = (*(listener.fileno() for _, listener in self._sockets), self._census)
+        environment = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), "GATEPOST_PROCESS": f"row{row}"}
+        return Command(arguments, inherited, (bundle,), environment)
+
+    def _console_start(self) -> Command:
+        assert self._admin is not None
+        arguments = [*self._console_command, "--bind-fd", str(self._admin.fileno())]
+        return Command(arguments, (self._admin.fileno(),), (), {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)})
+
+    # Watch
+
+    def _changed(self, child: Child, what: str, message: Message) -> None:
+        match what:
+            case "started":
+                log.info("process started", name=child.name, pid=child.pid)
+            case "ready":
+                log.info("process ready", name=child.name, pid=child.pid)
+                if all(worker.ready for worker in self._workers):
+                    notify("READY=1")
+            case "died" if child is not self._console:
+                self._worker_died(child)
+            case "said" if "reloaded" in message:
+                self._confirm(child)
+            case "said" if "refused" in message:
+                log.error("worker refused the reload, it is replaced", name=child.name, why=message["refused"])
+                self._replace(child)
+        self._publish()
+
+    def _worker_died(self, child: Child) -> None:
+        row = self._workers.index(child)
+        summary = self._bundle.summary
+        offset = summary.census_head + row * summary.census_row
+        os.pwrite(self._census, bytes(summary.census_row), offset)  # its connections are gone with it
+        mark_process_dead(f"row{row}", str(self._metrics))  # type: ignore[no-untyped-call]
+        self._confirm(child)  # its successor starts from the new bundle
+        if child.deaths >= _HOPELESS and not any(worker.ever_ready for worker in self._workers):
+            if not self._stop.is_set():
+                log.error("no worker can start", hint="the lines above say why")
+            self._failed = True
+            self._stop.set()
+
+    # Reload
+
+    async def _reload_on_demand(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            try:
+                notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                problems = await self._reloaded()
+            except Exception as error:
+                log.exception("reload crashed")
+                problems = f"internal error: {error}"
+            notify("READY=1")
+            self._reloads["refused" if problems else "accepted"] += 1
+            self._last_reload = {"ok": not problems, "at": time.time(), "error": problems}
+            if problems:
+                log.error("reload refused, the old configuration stays", problems=problems.splitlines())
+            else:
+                log.info("reloaded", revision=self._bundle.summary.revision)
+            self._publish()
+
+    async def _reloaded(self) -> str:
+        """Checks and hands on. The problems, "" when all workers run the new bundle."""
+        try:
+            bundle = await validated(self._worker, self._config)
+        except Refused as why:
+            return str(why)
+        if bundle.summary.bound != self._bundle.summary.bound:
+            bundle.close()
+            return "listeners, workers and admin cannot change while running; restart the gateway for that"
+        self._bundle.close()
+        self._bundle = bundle
+        self._unconfirmed = {worker for worker in self._workers if worker.pid}
+        self._confirmed.clear()
+        for worker in list(self._unconfirmed):
+            fresh = bundle.reopened()
+            if not worker.send({"reload": bundle.summary.revision}, fresh):
+                self._replace(worker)
+            os.close(fresh)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RELOAD_SECONDS):
+                while self._unconfirmed:
+                    self._confirmed.clear()
+                    await self._confirmed.wait()
+        for worker in list(self._unconfirmed):
+            log.error("worker did not answer the reload, it is replaced", name=worker.name)
+            self._replace(worker)
+        return ""
+
+    def _confirm(self, child: Child) -> None:
+        self._unconfirmed.discard(child)
+        self._confirmed.set()
+
+    def _replace(self, worker: Child) -> None:
+        self._confirm(worker)
+        worker.recycle({"drain": self._patience}, self._patience + 5)
+
+    # Drain
+
+    async def _drain(self) -> None:
+        notify("STOPPING=1")
+        log.info("draining", patience=self._patience)
+        self._unbind()  # who connects now is refused by the kernel at once, as soon as the workers close theirs
+        for worker in self._workers:
+            worker.end({"drain": self._patience})
+        self._publish()
+        await self._ended(self._workers, self._patience + 2, self._hurry)
+        if self._console is not None:
+            self._console.end({"drain": 0})
+            self._console.hang_up()
+            await self._ended([self._console], 2.0, self._hurry)
+        log.info("drained")
+
+    async def _ended(self, children: list[Child], patience: float, hurry: asyncio.Event) -> None:
+        """Waits for their exits; kills those left when the patience is over or a second signal comes."""
+        async with asyncio.TaskGroup() as tasks:
+            everyone = tasks.create_task(_all_gone(children))
+            hurried = tasks.create_task(hurry.wait())
+            await asyncio.wait({everyone, hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+            for child in children:
+                if not child.gone.is_set():
+                    log.warning("killed, it did not drain in time", name=child.name, pid=child.pid)
+                    child.signal(signal.SIGKILL)
+
+    def _publish(self) -> None:
+        """Tells the console how things are."""
+        if self._console is None or not self._console.ready:
+            return
+        workers = [
+            {"row": row, "pid": worker.pid, "ready": worker.ready, "starts": worker.starts, "since": worker.since}
+            for row, worker in enumerate(self._workers)
+        ]
+        status = {
+            "started": self._started,
+            "draining": self._stop.is_set(),
+            "revision": self._bundle.summary.revision,
+            "listening": [spoken(listener) for _, listener in self._sockets],
+            "workers": workers,
+            "restarts": sum(max(worker.starts - 1, 0) for worker in self._workers),
+            "reloads": self._reloads,
+            "last_reload": self._last_reload,
+        }
+        self._console.send({"status": status})
+
+
+async def _all_gone(children: list[Child]) -> None:
+    for child in children:
+        await child.gone.wait()

@@ -1,0 +1,82 @@
+"""A worker without mail, for the tests of the supervisor: keeps its promises on the control line, or breaks them.
+
+The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": true}. The bundle
+is a copy of it. Accepted connections are told the worker's row, process id and bundle.
+"""
+
+import argparse
+import json
+import os
+import selectors
+import socket
+import sys
+
+parser = argparse.ArgumentParser()
+for name in ("--config", "--listen-fds"):
+    parser.add_argument(name)
+for name in ("--bundle-fd", "--census-fd", "--row", "--workers", "--control-fd"):
+    parser.add_argument(name, type=int)
+parser.add_argument("--check", action="store_true")
+options = parser.parse_args()
+
+if options.check:
+    with open(options.config, encoding="utf-8") as file:
+        text = file.read()
+    config = json.loads(text)
+    if "problem" in config:
+        sys.stderr.write(config["problem"] + "\n")
+        sys.exit(1)
+    os.write(options.bundle_fd, text.encode())
+    print(json.dumps(config["summary"]))
+    sys.exit(0)
+
+
+def load(descriptor: int) -> dict[str, object]:
+    with open(descriptor, "rb") as file:
+        return json.loads(file.read())
+
+
+bundle = load(options.bundle_fd)
+if bundle.get("die"):
+    sys.exit(3)
+control = socket.socket(fileno=options.control_fd)
+selector = selectors.DefaultSelector()
+selector.register(control, selectors.EVENT_READ)
+listeners = []
+for pair in options.listen_fds.split(","):
+    listener = socket.socket(fileno=int(pair.partition(":")[2]))
+    listeners.append(listener)
+    selector.register(listener, selectors.EVENT_READ)
+os.pwrite(options.census_fd, b"\xff", options.row)
+
+
+def say(**message: object) -> None:
+    control.send(json.dumps(message).encode())
+
+
+say(ready=True)
+while True:
+    for key, _ in selector.select():
+        if key.fileobj is not control:
+            try:
+                connection, _ = key.fileobj.accept()
+            except BlockingIOError:
+                continue
+            with connection:
+                census = os.pread(options.census_fd, 16, 0).hex()
+                told = {"row": options.row, "pid": os.getpid(), "bundle": bundle, "census": census}
+                connection.sendall(json.dumps(told).encode())
+            continue
+        octets, descriptors, _, _ = socket.recv_fds(control, 65536, 1)
+        if not octets:
+            sys.exit(0)  # the supervisor is gone
+        message = json.loads(octets)
+        if "reload" in message:
+            if bundle.get("refuse"):
+                say(refused="I do not like it")
+                continue
+            bundle = load(descriptors[0])
+            say(reloaded=message["reload"])
+        elif "drain" in message and not bundle.get("deaf"):
+            say(drained=True)
+            sys.exit(0)

@@ -1,0 +1,276 @@
+"""The supervisor with workers that know no mail: start, restart, reload, drain, and its own death."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+WORKER = Path(__file__).with_name("fake_worker.py")
+SUMMARY = {
+    "listeners": [["127.0.0.1:0"]],
+    "workers": 2,
+    "admin": None,
+    "revision": "r1",
+    "census_head": 0,
+    "census_row": 1,
+}
+PROGRAM = """
+import sys
+from pathlib import Path
+from gateway.supervisor import run
+sys.exit(run(Path(sys.argv[1]), worker=(sys.executable, sys.argv[2]), patience=float(sys.argv[3])))
+"""
+
+
+class Running:
+    """A supervisor as a process, and its log lines."""
+
+    def __init__(self, config: Path, patience: float) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(config), str(WORKER), str(patience)],
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+        self.lines: list[str] = []
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._queue.put(line.decode())
+        self._queue.put(None)
+
+    def event(self, name: str, times: int = 1) -> dict[str, object]:
+        """The next log line of that event; all before it are skipped."""
+        while True:
+            line = self._queue.get(timeout=20)
+            assert line is not None, "".join(self.lines)
+            self.lines.append(line)
+            said = json.loads(line) if line.startswith("{") else {}
+            if said.get("event") == name:
+                times -= 1
+                if not times:
+                    return said
+
+    def ended(self) -> int:
+        status = self.process.wait(20)
+        self._thread.join(10)
+        while (line := self._queue.get(timeout=1)) is not None:
+            self.lines.append(line)
+        return status
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._thread.join(10)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "config.json"
+
+
+@pytest.fixture
+def start(config: Path) -> Iterator[Start]:
+    running: list[Running] = []
+
+    def begin(patience: float = 10.0, *, summary: dict[str, object] | None = None, **bundle: object) -> Running:
+        write(config, summary=summary, **bundle)
+        running.append(Running(config, patience))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.stop()
+
+
+def write(path: Path, *, summary: dict[str, object] | None = None, **bundle: object) -> None:
+    path.write_text(json.dumps({"summary": SUMMARY | (summary or {})} | bundle))
+
+
+def ask(address: object) -> dict[str, object]:
+    host, _, port = str(address).rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as line:
+        octets = b""
+        while piece := line.recv(4096):
+            octets += piece
+    return json.loads(octets)
+
+
+def gone(pid: int) -> bool:
+    """Waits until the process has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    import select
+
+    try:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        return bool(poller.poll(20_000))
+    finally:
+        os.close(descriptor)
+
+
+def test_starts_serves_and_drains(start: Start) -> None:
+    supervisor = start()
+    address = supervisor.event("listening")["address"]
+    assert not str(address).endswith(":0")
+    supervisor.event("process ready", 2)
+    assert ask(address)["bundle"] == {"summary": SUMMARY}
+    supervisor.process.send_signal(signal.SIGTERM)
+    supervisor.event("drained")
+    assert supervisor.ended() == 0
+    with pytest.raises(ConnectionRefusedError):
+        ask(address)
+
+
+def test_a_bad_configuration_at_the_start_is_said_and_ends_with_1(start: Start) -> None:
+    supervisor = start(problem="gatepost.yaml:3:5: unknown key; did you mean x")
+    assert supervisor.ended() == 1
+    assert supervisor.lines == ["gatepost.yaml:3:5: unknown key; did you mean x\n"]
+
+
+def test_an_address_in_use_is_said_and_ends_with_1(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        supervisor = start(summary={"listeners": [[f"127.0.0.1:{taken.getsockname()[1]}"]]})
+        assert "address already in use" in str(supervisor.event("cannot listen")["why"])
+        assert supervisor.ended() == 1
+
+
+def test_a_dead_worker_is_replaced_and_its_census_row_is_zero(start: Start) -> None:
+    supervisor = start(summary={"workers": 1})
+    address = supervisor.event("listening")["address"]
+    dead = ask(address)
+    assert dead["census"] == "ff"
+    os.kill(int(str(dead["pid"])), signal.SIGKILL)
+    ended = supervisor.event("process ended, will be restarted")
+    assert ended["how"] == "SIGKILL"
+    supervisor.event("process ready")
+    assert ask(address)["pid"] != dead["pid"]
+
+
+def test_workers_that_never_start_end_it_with_1(start: Start) -> None:
+    supervisor = start(die=True)
+    supervisor.event("no worker can start")
+    assert supervisor.ended() == 1
+
+
+def test_reload_gives_all_workers_the_new_bundle(start: Start, config: Path) -> None:
+    supervisor = start(colour="red")
+    address = supervisor.event("listening")["address"]
+    supervisor.event("process ready", 2)
+    write(config, summary={"revision": "r2"}, colour="green")
+    supervisor.process.send_signal(signal.SIGHUP)
+    assert supervisor.event("reloaded")["revision"] == "r2"
+    write(config, problem="broken meanwhile")  # a worker that starts later must not see it
+    first = ask(address)
+    assert first["bundle"]["colour"] == "green"  # type: ignore[index]
+    os.kill(int(str(first["pid"])), signal.SIGKILL)
+    supervisor.event("process ready")
+    assert {ask(address)["bundle"]["colour"] for _ in range(20)} == {"green"}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("new", "why"),
+    [
+        ({"problem": "policies/10.yaml:1:1: no"}, "policies/10.yaml:1:1: no"),
+        ({"summary": {"workers": 3}}, "restart"),
+        ({"summary": {"workers": "many"}}, "check could not be done"),
+    ],
+)
+def test_a_bad_reload_keeps_the_old_bundle(start: Start, config: Path, new: dict[str, object], why: str) -> None:
+    supervisor = start(colour="red")
+    address = supervisor.event("listening")["address"]
+    supervisor.event("process ready", 2)
+    write(config, **new, colour="green")  # type: ignore[arg-type]
+    supervisor.process.send_signal(signal.SIGHUP)
+    assert why in str(supervisor.event("reload refused, the old configuration stays")["problems"])
+    assert ask(address)["bundle"]["colour"] == "red"  # type: ignore[index]
+
+
+def test_a_worker_that_refuses_the_reload_is_replaced(start: Start, config: Path) -> None:
+    supervisor = start(summary={"workers": 1}, refuse=True)
+    address = supervisor.event("listening")["address"]
+    supervisor.event("process ready")
+    write(config, summary={"workers": 1}, colour="green")
+    supervisor.process.send_signal(signal.SIGHUP)
+    supervisor.event("reloaded")
+    supervisor.event("process ready")
+    assert ask(address)["bundle"]["colour"] == "green"  # type: ignore[index]
+
+
+def test_who_does_not_drain_is_killed_at_the_second_signal(start: Start) -> None:
+    supervisor = start(60.0, deaf=True)
+    supervisor.event("process ready", 2)
+    supervisor.process.send_signal(signal.SIGTERM)
+    supervisor.event("draining")
+    supervisor.process.send_signal(signal.SIGTERM)
+    supervisor.event("drained")
+    assert supervisor.ended() == 0
+
+
+def test_who_does_not_drain_is_killed_in_the_end(start: Start) -> None:
+    supervisor = start(-1.9, deaf=True)
+    supervisor.event("process ready", 2)
+    supervisor.process.send_signal(signal.SIGINT)
+    supervisor.event("killed, it did not drain in time", 2)
+    assert supervisor.ended() == 0
+
+
+def test_its_death_leaves_no_orphans(start: Start) -> None:
+    supervisor = start()
+    supervisor.event("process ready", 2)
+    pids = [json.loads(line)["pid"] for line in supervisor.lines if "process started" in line]
+    assert len(pids) == 2
+    supervisor.process.kill()
+    assert all(gone(pid) for pid in pids)
+
+
+def test_console_tells_how_things_are(start: Start, config: Path) -> None:
+    supervisor = start(summary={"admin": "127.0.0.1:0"})
+    address = ""
+    while not address:
+        line = supervisor.event("listening")
+        address = str(line["address"]) if line["listener"] == "admin" else ""
+    supervisor.event("process ready", 3)
+    health = json.loads(get(f"http://{address}/health"))
+    assert health["status"] == "ok"
+    assert [worker["ready"] for worker in health["workers"]] == [True, True]
+    write(config, problem="policies/10.yaml:1:1: <b>no</b>")
+    supervisor.process.send_signal(signal.SIGHUP)
+    supervisor.event("reload refused, the old configuration stays")
+    deadline = time.monotonic() + 10
+    while (health := json.loads(get(f"http://{address}/health")))["status"] == "ok":
+        assert time.monotonic() < deadline
+    assert health["last_reload"]["error"] == "policies/10.yaml:1:1: <b>no</b>"
+    assert "&lt;b&gt;no" in get(f"http://{address}/")
+    metrics = get(f"http://{address}/metrics")
+    assert 'gatepost_reloads_total{outcome="refused"} 1.0' in metrics
+    supervisor.process.send_signal(signal.SIGTERM)
+    assert supervisor.ended() == 0
+
+
+def get(url: str) -> str:
+    with contextlib.closing(urllib.request.urlopen(url, timeout=10)) as answer:
+        return answer.read().decode()
