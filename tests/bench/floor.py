@@ -1,4 +1,4 @@
-"""The floor to measure against: stock aiosmtpd that takes a message and throws it away, without TLS, checks or relay."""
+"""The floor to measure against: stock aiosmtpd takes a message and drops it. No TLS, no checks, no relay."""
 
 import asyncio
 import sys

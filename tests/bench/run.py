@@ -19,7 +19,7 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support.ca import Authority
+from gateway.cli.testca import TestCa
 from tests.support.gateway import BACKEND_NAME, REPOSITORY, Site, memory, serving, site
 from tests.support.recorder import recorder
 from tests.support.smtp import Client
@@ -110,7 +110,7 @@ def signed(size: int, key: bytes) -> bytes:
     return bytes(signature) + plain
 
 
-def prepared(folder: Path, backend_port: int, authority: Authority) -> tuple[Site, bytes]:
+def prepared(folder: Path, backend_port: int, authority: TestCa) -> tuple[Site, bytes]:
     """A site whose zone has the sender's SPF, DKIM and DMARC; and the sender's private key."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = private.public_key().public_bytes(
@@ -145,12 +145,12 @@ def main() -> int:
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        authority = Authority(folder)
+        authority = TestCa(folder)
         floor = subprocess.Popen([sys.executable, "-m", "tests.bench.floor"], stdout=subprocess.PIPE, cwd=REPOSITORY)
         try:
             assert floor.stdout is not None
             floor_port = int(floor.stdout.readline())
-            with recorder(authority.leaf(BACKEND_NAME), folder / "taken") as backend:
+            with recorder(authority.issue(BACKEND_NAME), folder / "taken") as backend:
                 made, key = prepared(folder / "site", backend.port, authority)
                 with serving(made) as gateway:
                     workers = gateway.worker_pids()

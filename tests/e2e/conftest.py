@@ -6,25 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.testca import Pair, TestCa
 from tests.support import postfix
-from tests.support.ca import Authority, Leaf
 from tests.support.gateway import BACKEND_NAME
 
 _ids = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
+def authority(tmp_path_factory: pytest.TempPathFactory) -> TestCa:
+    return TestCa(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="session")
-def leaf(authority: Authority) -> Leaf:
-    return authority.leaf(BACKEND_NAME)
+def leaf(authority: TestCa) -> Pair:
+    return authority.issue(BACKEND_NAME)
 
 
 @pytest.fixture(scope="session")
-def backend(leaf: Leaf) -> Iterator[postfix.Postfix]:
+def backend(leaf: Pair) -> Iterator[postfix.Postfix]:
     """Postfix with the mailboxes alice, bob and carol at example.com. Tests tell their mails apart by `fresh`."""
     with postfix.backend([f"{name}@example.com" for name in ("alice", "bob", "carol")], leaf) as running:
         yield running

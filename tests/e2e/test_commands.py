@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ca import Authority, Leaf
+from gateway.cli.testca import Pair, TestCa
 from tests.support.gateway import Gateway, Site, run, serving, site
 from tests.support.ports import free_port, listens
 from tests.support.recorder import Recorder, recorder
@@ -62,13 +62,13 @@ def fine(done: "subprocess.CompletedProcess[str]", status: int = 0) -> str:
 
 
 @pytest.fixture(scope="module")
-def taken(tmp_path_factory: pytest.TempPathFactory, leaf: Leaf) -> Iterator[Recorder]:
+def taken(tmp_path_factory: pytest.TempPathFactory, leaf: Pair) -> Iterator[Recorder]:
     with recorder(leaf, tmp_path_factory.mktemp("taken") / "file") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, authority: Authority, taken: Recorder) -> Site:
+def place(tmp_path_factory: pytest.TempPathFactory, authority: TestCa, taken: Recorder) -> Site:
     made = site(tmp_path_factory.mktemp("commands") / "site", taken.port, authority)
     made.policy(RULES)
     return made
@@ -274,7 +274,7 @@ def test_rehearse_speaks_smtp_on_standard_input_and_delivers_nothing(place: Site
     assert len(taken.records()) == before
 
 
-def test_sink_takes_mail_over_tls_only(tmp_path: Path, authority: Authority) -> None:
+def test_sink_takes_mail_over_tls_only(tmp_path: Path, authority: TestCa) -> None:
     port = free_port()
     script = Path(sys.executable).with_name("gatepost")
     process = subprocess.Popen(

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.testca import TestCa
 from tests.support import postfix
-from tests.support.ca import Authority
 from tests.support.recorder import recorder
 from tests.support.smtp import Client
 from tests.support.wait import until
 
 
 def test_postfix_hands_a_message_over_verified_tls_octet_for_octet(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    leaf = authority.leaf("mail.int.example.com")
+    authority = TestCa(tmp_path)
+    leaf = authority.issue("mail.int.example.com")
     message = b"From: <a@sender.example>\r\nSubject: \xc3\xa4\r\n\r\n.\r\n..x\r\n" + b"y" * 3000 + b"\r\n\xff\xfe\r\n"
     with (
         postfix.backend(["alice@example.com"], leaf) as backend,
-        postfix.client(backend.port, authority.certificate, "mail.int.example.com", ["a@sender.example"]) as client,
+        postfix.client(backend.port, authority.file, "mail.int.example.com", ["a@sender.example"]) as client,
     ):
         client.inject("a@sender.example", ["alice@example.com"], message)
         until(lambda: backend.mails("alice@example.com"), "the mail")
@@ -41,24 +41,24 @@ def test_postfix_hands_a_message_over_verified_tls_octet_for_octet(tmp_path: Pat
 
 @pytest.mark.parametrize("fault", ["expired", "other name", "other authority"])
 def test_a_bad_certificate_is_one_for_others_too(tmp_path: Path, fault: str) -> None:
-    authority, other = Authority(tmp_path), Authority(tmp_path, "Other CA")
+    authority, other = TestCa(tmp_path), TestCa(tmp_path, "other")
     leaf = {
-        "expired": lambda: authority.leaf("mail.int.example.com", expired=True),
-        "other name": lambda: authority.leaf("mail.example.org", kind="rsa"),
-        "other authority": lambda: other.leaf("mail.int.example.com"),
+        "expired": lambda: authority.issue("mail.int.example.com", expired=True),
+        "other name": lambda: authority.issue("mail.example.org"),
+        "other authority": lambda: other.issue("mail.int.example.com"),
     }[fault]()
     with postfix.backend(["alice@example.com"], leaf) as backend, Client(backend.port) as client:
         client.ehlo()
         with pytest.raises(OSError, match="certificate verify failed"):
-            client.starttls(authority.certificate, "mail.int.example.com")
+            client.starttls(authority.file, "mail.int.example.com")
 
 
 def test_the_recorder_takes_what_postfix_sends_and_refuses_clear_text(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+    authority = TestCa(tmp_path)
     message = b"X-Test-Id: one\r\nSubject: x\r\n\r\n.\r\n..\r\ny\r\n"
     with (
-        recorder(authority.leaf("mail.int.example.com"), tmp_path / "taken") as backend,
-        postfix.client(backend.port, authority.certificate, "mail.int.example.com") as client,
+        recorder(authority.issue("mail.int.example.com"), tmp_path / "taken") as backend,
+        postfix.client(backend.port, authority.file, "mail.int.example.com") as client,
     ):
         with Client(backend.port) as plain:
             plain.ehlo()

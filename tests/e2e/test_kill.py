@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ca import Authority, Leaf
+from gateway.cli.testca import Pair, TestCa
 from tests.support.gateway import Gateway, serving, site
 from tests.support.recorder import recorder
 from tests.support.smtp import Closed
@@ -34,7 +34,7 @@ def deliver(gateway: Gateway, ids: list[str], answered: set[str], lock: threadin
 
 @pytest.mark.parametrize("moment", [20, 100, 170])
 def test_no_answered_mail_is_lost_when_everything_is_killed(
-    tmp_path: Path, authority: Authority, leaf: Leaf, moment: int
+    tmp_path: Path, authority: TestCa, leaf: Pair, moment: int
 ) -> None:
     with recorder(leaf, tmp_path / "taken", delay=0.01) as backend:
         answered: set[str] = set()
@@ -60,7 +60,7 @@ def test_no_answered_mail_is_lost_when_everything_is_killed(
         assert len(taken) == len(set(taken)), "nothing was delivered twice by us"
 
 
-def test_a_killed_worker_is_replaced_and_loses_nothing(tmp_path: Path, authority: Authority, leaf: Leaf) -> None:
+def test_a_killed_worker_is_replaced_and_loses_nothing(tmp_path: Path, authority: TestCa, leaf: Pair) -> None:
     import os
     import signal
 

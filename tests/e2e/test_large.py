@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ca import Authority, Leaf
+from gateway.cli.testca import Pair, TestCa
 from tests.support.gateway import Gateway, memory, serving, site
 from tests.support.recorder import Recorder, recorder
 from tests.support.smtp import stuffed
@@ -27,7 +27,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def running(tmp_path: Path, authority: Authority, leaf: Leaf) -> Iterator[tuple[Gateway, Recorder]]:
+def running(tmp_path: Path, authority: TestCa, leaf: Pair) -> Iterator[tuple[Gateway, Recorder]]:
     with (
         recorder(leaf, tmp_path / "taken") as backend,
         serving(site(tmp_path / "site", backend.port, authority)) as gateway,

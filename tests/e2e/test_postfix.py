@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.cli.testca import Pair, TestCa
 from tests.support import postfix
-from tests.support.ca import Authority, Leaf
 from tests.support.gateway import HOSTNAME, Gateway, Site, serving, site
 from tests.support.wait import until
 
@@ -47,12 +47,12 @@ class Path:
 
 @pytest.fixture(scope="module")
 def path(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, leaf: Leaf, backend: postfix.Postfix
+    tmp_path_factory: pytest.TempPathFactory, authority: TestCa, leaf: Pair, backend: postfix.Postfix
 ) -> Iterator[Path]:
     made = site(tmp_path_factory.mktemp("postfix"), backend.port, authority)
     with (
         serving(made) as gateway,
-        postfix.client(gateway.port, authority.certificate, HOSTNAME, [SENDER]) as client,
+        postfix.client(gateway.port, authority.file, HOSTNAME, [SENDER]) as client,
     ):
         yield Path(client, gateway, backend, made)
 
@@ -162,14 +162,14 @@ def test_fifty_mails_by_several_connections_all_arrive_once(path: Path, fresh: s
 
 
 def test_the_backend_stops_and_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, leaf: Leaf, fresh: str
+    tmp_path_factory: pytest.TempPathFactory, authority: TestCa, leaf: Pair, fresh: str
 ) -> None:
     message = f"Subject: {fresh}\r\n\r\nx\r\n".encode()
     with postfix.backend(["dora@example.com"], leaf) as backend:
         made = site(tmp_path_factory.mktemp("stopped"), backend.port, authority)
         with (
             serving(made) as gateway,
-            postfix.client(gateway.port, authority.certificate, HOSTNAME, [SENDER]) as client,
+            postfix.client(gateway.port, authority.file, HOSTNAME, [SENDER]) as client,
         ):
             backend.stop()
             client.inject(SENDER, ["dora@example.com"], message)
@@ -184,9 +184,9 @@ def test_the_backend_stops_and_comes_back(
 
 
 def test_a_backend_with_a_wrong_certificate_gets_nothing(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, fresh: str
+    tmp_path_factory: pytest.TempPathFactory, authority: TestCa, fresh: str
 ) -> None:
-    wrong = authority.leaf("mail.example.org")
+    wrong = authority.issue("mail.example.org")
     with postfix.backend(["dora@example.com"], wrong) as backend:
         made = site(tmp_path_factory.mktemp("wrong"), backend.port, authority)
         with serving(made) as gateway, gateway.client() as client:
@@ -198,7 +198,7 @@ def test_a_backend_with_a_wrong_certificate_gets_nothing(
 
 
 def test_a_greylisted_stranger_is_deferred_then_delivered(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, backend: postfix.Postfix, fresh: str
+    tmp_path_factory: pytest.TempPathFactory, authority: TestCa, backend: postfix.Postfix, fresh: str
 ) -> None:
     made = site(tmp_path_factory.mktemp("greylist"), backend.port, authority)
     made.policy(
@@ -207,7 +207,7 @@ def test_a_greylisted_stranger_is_deferred_then_delivered(
     )
     with (
         serving(made) as gateway,
-        postfix.client(gateway.port, authority.certificate, HOSTNAME, [SENDER]) as client,
+        postfix.client(gateway.port, authority.file, HOSTNAME, [SENDER]) as client,
     ):
         client.inject("tom@stranger.example", ["alice@example.com"], f"Subject: {fresh}\r\n\r\nx\r\n".encode())
         until(lambda: "status=deferred" in client.log(), "the deferral")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.testca import TestCa
 from tests.support import postfix
-from tests.support.ca import Authority
 from tests.support.gateway import HOSTNAME, Gateway, serving, site
 from tests.support.wait import until
 
@@ -47,9 +47,7 @@ class Said:
 
 
 @pytest.fixture(scope="module")
-def gateway(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, backend: postfix.Postfix
-) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, authority: TestCa, backend: postfix.Postfix) -> Iterator[Gateway]:
     made = site(tmp_path_factory.mktemp("swaks"), backend.port, authority, limits={"message": "1MB", "recipients": 3})
     made.policy(POLICY)
     with serving(made) as running:
@@ -81,14 +79,14 @@ def swaks(gateway: Gateway, *words: str, to: str = "alice@example.com", sender: 
 
 
 def test_a_clean_mail_over_tls_is_accepted(
-    gateway: Gateway, authority: Authority, fresh: str, backend: postfix.Postfix
+    gateway: Gateway, authority: TestCa, fresh: str, backend: postfix.Postfix
 ) -> None:
     said = swaks(
         gateway,
         "--tls",
         "--tls-verify",
         "--tls-ca-path",
-        str(authority.certificate),
+        str(authority.file),
         "--tls-sni",
         HOSTNAME,
         "--h-Subject",
@@ -159,7 +157,7 @@ def test_a_command_that_needs_no_tls_here_and_authentication_that_is_not_offered
     assert "AUTH" not in re.sub(r"(?m)^\*\*\*.*", "", said.dialogue)
 
 
-def test_starttls_required(tmp_path: Path, authority: Authority, backend: postfix.Postfix) -> None:
+def test_starttls_required(tmp_path: Path, authority: TestCa, backend: postfix.Postfix) -> None:
     made = site(tmp_path / "site", backend.port, authority)
     made.configuration["listeners"][0]["starttls"] = "required"
     with serving(made) as strict:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.ca import Authority
+from gateway.cli.testca import TestCa
 from tests.support.smtp import Client
 from tests.support.wait import until
 
@@ -42,7 +43,7 @@ class Site:
     """The folder of one gateway: configuration, certificates, zone, policies, state."""
 
     directory: Path
-    authority: Authority
+    authority: TestCa
     configuration: Tree
     zone: dict[str, dict[str, list[str]]] = field(default_factory=lambda: json.loads(json.dumps(ZONE)))
 
@@ -71,14 +72,14 @@ class Site:
         return file
 
 
-def site(directory: Path, backend_port: int, authority: Authority | None = None, **overrides: Any) -> Site:
+def site(directory: Path, backend_port: int, authority: TestCa | None = None, **overrides: Any) -> Site:
     """A site in front of a backend on that port. `overrides` replace top-level keys of the configuration.
 
     The policies are empty (everything that the frame allows is accepted); `Site.policy` adds some.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    authority = authority or Authority(directory)
-    leaf = authority.leaf(HOSTNAME)
+    authority = authority or TestCa(directory)
+    leaf = authority.issue(HOSTNAME, file=f"mx-{secrets.token_hex(4)}")
     (directory / "policies" / "lists").mkdir(parents=True)
     (directory / "policies" / "lists" / "arc-sealers.txt").write_text("")
     configuration: Tree = {
@@ -94,7 +95,7 @@ def site(directory: Path, backend_port: int, authority: Authority | None = None,
         "backends": {
             "main": {
                 "hosts": [f"127.0.0.1:{backend_port}"],
-                "tls": {"verify": "pkix", "ca": str(authority.certificate), "name": BACKEND_NAME, "minimum": "1.2"},
+                "tls": {"verify": "pkix", "ca": str(authority.file), "name": BACKEND_NAME, "minimum": "1.2"},
                 "verify_recipients": {"positive": "24h", "negative": "30m"},
                 "connections": 20,
             }
@@ -131,8 +132,12 @@ class Gateway:
         self.noise: list[str] = []  # lines that are no JSON: there must be none
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.port = int(self.event("listening")["address"].rpartition(":")[2])
-        self.event("ready")
+        try:
+            self.port = int(self.event("listening")["address"].rpartition(":")[2])
+            self._await_workers(int(self.event("started")["workers"]))
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def pid(self) -> int:
@@ -165,19 +170,23 @@ class Gateway:
     def client(self, **keywords: Any) -> Client:
         return Client(self.port, **keywords)
 
-    def reload(self) -> Tree:
-        """SIGHUP; the log line that says how it went."""
-        names = ("reloaded", "refused")
-        before = sum(len(self.events(name)) for name in names)
+    def reload(self) -> str:
+        """SIGHUP; "" when the new configuration runs, else the problems for which it was refused."""
+        before = len(self._reloads())
         self._process.send_signal(signal.SIGHUP)
+        until(lambda: len(self._reloads()) > before, f"the outcome of the reload; the log says: {self.words()}")
+        line = self._reloads()[before]
+        return "" if line["event"] == "reloaded" else "\n".join(line["problems"])
 
-        def outcome() -> Tree | None:
-            lines = [line for line in list(self.log) if line.get("event") in names]
-            return lines[before] if len(lines) > before else None
+    def _reloads(self) -> list[Tree]:
+        return [line for line in list(self.log) if str(line.get("event")).startswith(("reloaded", "reload refused"))]
 
-        line = until(outcome, f"the outcome of the reload; the log says: {self.words()}")
-        assert line is not None
-        return line
+    def _await_workers(self, count: int) -> None:
+        for number in range(count):
+            until(
+                lambda name=f"worker {number}": any(line["name"] == name for line in self.events("process ready")),  # type: ignore[misc]
+                f"worker {number}; the log says: {self.words()}",
+            )
 
     def stop(self, seconds: float = 30) -> int:
         """SIGTERM; the exit status."""
@@ -194,7 +203,8 @@ class Gateway:
     def kill(self) -> None:
         """SIGKILL to supervisor and workers at once: nobody gets to say goodbye."""
         # Stopped first, so that it starts nobody while we count them; each child has a process group of its own.
-        self._process.send_signal(signal.SIGSTOP)
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)
         for pid in [self.pid, *children(self.pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.ca import Leaf
+from gateway.cli.testca import Pair
 from tests.support.ports import free_port, listens
 from tests.support.smtp import Client, Closed
 from tests.support.wait import until
@@ -227,7 +227,7 @@ class Postfix:
 
 
 @contextmanager
-def backend(mailboxes: Sequence[str], leaf: Leaf, **main: str) -> Iterator[Postfix]:
+def backend(mailboxes: Sequence[str], leaf: Pair, **main: str) -> Iterator[Postfix]:
     """A mail server that takes mail for `mailboxes` only over TLS with that certificate, into Maildirs."""
     instance = Postfix(
         "backend",

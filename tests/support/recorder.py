@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.ca import Leaf
+from gateway.cli.testca import Pair
 
 MARK = b"X-Test-Id: "
 
@@ -30,7 +30,7 @@ MARK = b"X-Test-Id: "
 class Recorder:
     """The running process, seen from a test."""
 
-    def __init__(self, leaf: Leaf, file: Path, delay: float = 0.0) -> None:
+    def __init__(self, leaf: Pair, file: Path, delay: float = 0.0) -> None:
         self._file = file
         file.touch()
         self._process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Recorder:
 
 
 @contextmanager
-def recorder(leaf: Leaf, file: Path, delay: float = 0.0) -> Iterator[Recorder]:
+def recorder(leaf: Pair, file: Path, delay: float = 0.0) -> Iterator[Recorder]:
     """A recording backend with that certificate; `delay` seconds pass before each 250 to the dot."""
     instance = Recorder(leaf, file, delay)
     try:
