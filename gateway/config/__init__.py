@@ -4,7 +4,6 @@
 editors; `show` is the effective configuration as YAML that loads again to the same.
 """
 
-from gateway.config.certificate import load_pair
 from gateway.config.hosts import HostPort
 from gateway.config.load import load_config, schema, show
 from gateway.config.model import (
@@ -37,7 +36,6 @@ __all__ = [
     "Listener",
     "VerifyRecipients",
     "load_config",
-    "load_pair",
     "schema",
     "show",
 ]

@@ -118,8 +118,8 @@ def parse_domain(value: object) -> str:
 def parse_server(value: object) -> str:
     """A DNS server: an address, perhaps with a port. A name would have to be asked of itself."""
     text = _text(value, "192.0.2.53")
-    if _address(text):
-        return text
+    if address := _address(text[1:-1] if text.startswith("[") and text.endswith("]") else text):
+        return str(address)
     try:
         server = _host_port(text, "192.0.2.53:53")
     except Fault:

@@ -11,7 +11,8 @@ from gateway.yamlfile.document import Data, Document
 from gateway.yamlfile.loader import load
 from gateway.yamlfile.problem import ConfigError, Fault, Loc, PolicyError, Position, Problem
 from gateway.yamlfile.units import Bool, Count, Duration, Size, duration, size, spell_duration, spell_size
-from gateway.yamlfile.validate import Model, known_keys, nearest, validate
+from gateway.yamlfile.validate import Model, known_keys, validate
+from gateway.yamlfile.wording import nearest
 
 __all__ = [
     "Bool",

@@ -14,7 +14,7 @@ import yaml
 from gateway.files import Files
 from gateway.yamlfile import scanner
 from gateway.yamlfile.document import Data, Document, Place
-from gateway.yamlfile.problem import ConfigError, Loc, Problem, shown
+from gateway.yamlfile.problem import PROBLEMS_LIMIT, ConfigError, Loc, Problem, shown
 from gateway.yamlfile.scalars import first_forbidden, resolve
 
 FILE_LIMIT = 1_000_000  # octets; policies of hundreds of rules stay under a tenth of it
@@ -55,7 +55,7 @@ def _text(path: Path, files: Files, document: Document) -> str:
     try:
         octets = files.read(path)
     except OSError as error:
-        raise refuse(*unreadable(error)) from None
+        raise refuse(unreadable(error)[0], "check the path") from None
     if len(octets) > FILE_LIMIT:
         raise refuse(f"the file has {len(octets)} octets, {FILE_LIMIT} are allowed", "is it the right file?")
     octets = octets.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
@@ -71,7 +71,7 @@ def _text(path: Path, files: Files, document: Document) -> str:
     index = first_forbidden(text)
     if index is not None:
         what = f"the character U+{ord(text[index]):04X} must not stand in this file"
-        hint = "it is invisible; delete it and type the line again"
+        hint = "it is invisible or looks like a space; delete it and type the line again"
         if text[index] == "\r":
             what, hint = "a carriage return stands alone", "end the lines with LF (or CR LF)"
         raise refuse(what, hint, index)
@@ -142,7 +142,10 @@ class _Builder:
                 self._document.data = self._value(event, (), 0)
 
     def _refuse(self, event: yaml.Event, what: str, hint: str) -> None:
-        self._document.problems.append(Problem(self._document.at(_start(event)), what, hint))
+        problems = self._document.problems
+        problems.append(Problem(self._document.at(_start(event)), what, hint))
+        if len(problems) >= PROBLEMS_LIMIT:
+            raise _Stop
 
     def _value(self, event: yaml.Event, loc: Loc | None, depth: int) -> Data:
         """The value that begins with `event`. `loc` None: read, checked, and left out (a duplicate)."""
@@ -174,7 +177,7 @@ class _Builder:
         if anchor is not None:
             self._refuse(event, _NO_ALIAS, "write the value out, or put it in quotes if it begins with '&'")
         if tag is not None:
-            what = f"the tag {shown(tag)} is not supported"
+            what = f"the tag {shown(tag.replace('tag:yaml.org,2002:', '!!'))} is not supported"
             self._refuse(event, what, "remove it, or put the value in quotes if it begins with '!'")
         if loc is not None and (tag is not None or anchor is not None):
             self._document.broken.add(loc)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Loc = tuple[str | int, ...]
+#: A file with hundreds of mistakes is the wrong file: nobody reads on, and finding them all costs time.
+PROBLEMS_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -24,10 +24,11 @@ def resolve(text: str) -> str | int | float | bool | None:
 
 def forbidden(character: str) -> bool:
     """True for characters that a reader cannot see or that make the text look different from what it says: control
-    characters, line separators of YAML 1.1 only, byte order marks inside, bidirectional overrides (CVE-2021-42574)."""
-    if character in "\n\t" or character in _JOINERS:
+    characters, spaces that YAML takes for letters (pasted from a web page), line separators of YAML 1.1 only, byte
+    order marks inside, bidirectional overrides (CVE-2021-42574)."""
+    if character in "\n\t " or character in _JOINERS:
         return False
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in "\ufffe\uffff"
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp", "Zs") or character in "\ufffe\uffff"
 
 
 _SUSPECT = re.compile("[^\n\t -~\u00a1-\u00ac\u00ae-\u02ff]")

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainSerializer, Strict, WithJsonSchema
 
 from gateway.yamlfile.problem import Fault, shown
+from gateway.yamlfile.wording import named
 
 _SECONDS = {"w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _OCTETS = {"GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1}
@@ -24,7 +25,7 @@ def parse_duration(value: object) -> float:
         return float(match[1]) * _SECONDS[match[2]]
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise Fault(f"the duration {value} has no unit", f"write {value}s, {value}m or {value}h")
-    raise Fault(f"{_named(value)} is no duration", "write a number and one of ms s m h d w, as in 5m or 24h")
+    raise Fault(f"{named(value)} is no duration", "write a number and one of ms s m h d w, as in 5m or 24h")
 
 
 def parse_size(value: object) -> int:
@@ -37,7 +38,7 @@ def parse_size(value: object) -> int:
             raise Fault(f"{shown(value)} is no size", f"did you mean {meant[1]}{meant[2].upper()}B (powers of 1000)?")
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise Fault(f"the size {value} has no unit", f"write {value}B, {value}KB or {value}MB")
-    raise Fault(f"{_named(value)} is no size", "write a number and one of B KB MB GB, as in 35MB")
+    raise Fault(f"{named(value)} is no size", "write a number and one of B KB MB GB, as in 35MB")
 
 
 def spell_duration(seconds: float) -> str:
@@ -112,18 +113,3 @@ def duration(least: str, most: str) -> tuple[object, ...]:
 def size(least: str, most: str) -> tuple[object, ...]:
     """Metadata of a bounded size: `Annotated[int, *size("1KB", "1GB")]`."""
     return _size(least, most), _SPELLED_SIZE, _SIZE_SCHEMA
-
-
-def _named(value: object) -> str:
-    match value:
-        case str():
-            return shown(value)
-        case bool():
-            return str(value).lower()
-        case None:
-            return "nothing"
-        case list():
-            return "a list"
-        case dict():
-            return "a mapping"
-    return str(value)

@@ -1,10 +1,9 @@
 """A document against a pydantic model: every finding with its position, in words for people.
 
 Models derive from `Model` (unknown keys refused, frozen). Their validators raise `Fault` for findings of their own;
-pydantic's are translated here, and nowhere does its jargon or a link to its manual reach an operator.
+pydantic's are put into words by `wording`, and nowhere does its jargon or a link to its manual reach an operator.
 """
 
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.yamlfile.document import Document
-from gateway.yamlfile.problem import ConfigError, Fault, Loc, Problem, shown, visible
+from gateway.yamlfile.problem import PROBLEMS_LIMIT, ConfigError, Loc
+from gateway.yamlfile.wording import WANTED, closest, said_of
 
 M = typing.TypeVar("M", bound=BaseModel)
 
@@ -33,24 +33,17 @@ def validate(document: Document, model: type[M], *, context: object = None) -> M
     try:
         made = model.model_validate(document.data, context=context)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
-            if not any(details["loc"][: len(broken)] == broken for broken in document.broken if broken):
-                problems.append(_problem(document, model, details))
+        found = [
+            details for details in error.errors(include_url=False)[:PROBLEMS_LIMIT] if not _is_noise(document, details)
+        ]
+        problems += [
+            said_of(document, group, known_keys(model, group[0]["loc"][:-1]))
+            for group in _grouped(document, _without_meant(model, found))
+        ]
     else:
         if not problems:
             return made
-    raise ConfigError(problems)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` with the nearest of `known`, or "" when none is near."""
-    names = list(known)
-    folded = {name.lower().replace("-", "_"): name for name in reversed(names)}
-    asked = word.lower().replace("-", "_").strip(" :\"'")
-    close = difflib.get_close_matches(asked, folded, n=1, cutoff=0.6)
-    if not close and len(asked) > 2:  # `cert` for certificate, `max_recipients` for recipients
-        close = [name for name in folded if name.startswith(asked) or (len(name) > 3 and name in asked)][:1]
-    return f"did you mean '{folded[close[0]]}'?" if close else ""
+    raise ConfigError(problems[:PROBLEMS_LIMIT])
 
 
 def known_keys(annotation: object, loc: Loc) -> list[str]:
@@ -77,76 +70,56 @@ def known_keys(annotation: object, loc: Loc) -> list[str]:
     return []
 
 
-def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) -> Problem:
-    loc, kind, value = details["loc"], details["type"], details["input"]
-    context = details.get("ctx", {})
-    name = next((step for step in reversed(document.known(loc)) if isinstance(step, str)), "")
-    subject = shown(name) if name else "the file"
-    at = document.position(loc)
-    match kind:
-        case "value_error" if isinstance(fault := context.get("error"), Fault):
-            return Problem(document.position((*loc, *fault.at), key=fault.key), fault.what, fault.hint)
-        case "extra_forbidden":
-            key = str(loc[-1])
-            known = known_keys(model, loc[:-1])
-            hint = nearest(key, known) or (f"known here: {', '.join(known)}" if known else "remove it")
-            if ":" in key.rstrip(":") and value is None:
-                hint = "put a space after the colon"
-            return Problem(document.position(loc, key=True), f"unknown key {shown(key)}", hint)
-        case "missing":
-            owner = f" in {subject}" if name else ""
-            position = document.position(loc, key=True)
-            return Problem(position, f"the key '{loc[-1]}' is missing{owner}", f"add '{loc[-1]}: ...'")
-        case _ if value is None:
-            return Problem(at, f"{subject} has no value", "write one, or remove the key")
-        case "string_type":
-            return Problem(at, f"{subject} must be text, not {_named(value)}", "put it in quotes")
-        case "bool_type" | "bool_parsing":
-            hint = "write true or false, without quotes"
-            if isinstance(value, str) and (meant := _truth(value)):
-                hint = f"write {meant}"
-            return Problem(at, f"{subject} must be true or false, not {_named(value)}", hint)
-        case "int_type" | "int_parsing" | "int_from_float" | "float_type" | "float_parsing":
-            return Problem(at, f"{subject} must be a number, not {_named(value)}", "write digits, without quotes")
-        case "list_type" | "tuple_type":
-            return Problem(at, f"{subject} must be a list, not {_named(value)}", "write [a, b], or '- ' before each")
-        case "dict_type" | "model_type" | "model_attributes_type" | "dataclass_type":
-            hint = "write 'key: value' lines, indented below it" if name else "write 'key: value' lines"
-            if isinstance(value, str) and ":" in value:
-                hint = "put a space after the colon"
-            return Problem(at, f"{subject} must be a mapping, not {_named(value)}", hint)
-        case "literal_error" | "enum":
-            expected = str(context.get("expected", ""))
-            hint = nearest(str(value), [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")])
-            return Problem(at, f"{subject} must be {expected}, not {_named(value)}", hint)
-        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
-            sign, bound = next((sign, context[sign]) for sign in ("ge", "gt", "le", "lt") if sign in context)
-            words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}[sign]
-            return Problem(at, f"{subject} must be {words} {bound}, not {_named(value)}", f"write {words} {bound}")
-        case "too_short" | "too_long":
-            bound = context.get("min_length", context.get("max_length"))
-            words = "at least" if kind == "too_short" else "at most"
-            return Problem(at, f"{subject} needs {words} {bound} {'entry' if bound == 1 else 'entries'}", "")
-        case _:
-            what = details["msg"].replace("Value error, ", "").replace("Input should be", "it must be")
-            return Problem(at, f"{subject}: {visible(what)}", "")
+def _is_noise(document: Document, details: ErrorDetails) -> bool:
+    """True where the loader has already said what is wrong with this very value."""
+    places = (details["loc"], document.known(details["loc"]))
+    return any(place[: len(broken)] == broken for broken in document.broken for place in places)
 
 
-def _truth(word: str) -> str:
-    low = word.lower()
-    return "true" if low in ("yes", "on", "true", "y") else "false" if low in ("no", "off", "false", "n") else ""
+def _without_meant(model: type[BaseModel], found: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """`found` without the missing keys that stand there misspelt: one mistake, one message."""
+    meant = set()
+    for details in found:
+        if details["type"] == "extra_forbidden":
+            owner = details["loc"][:-1]
+            meant.add((*owner, closest(str(details["loc"][-1]), known_keys(model, owner))))
+    return [details for details in found if details["type"] != "missing" or details["loc"] not in meant]
 
 
-def _named(value: object) -> str:
-    match value:
-        case str():
-            return f"the text {shown(value)}"
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return f"the number {value}"
-        case list():
-            return "a list"
-        case dict():
-            return "a mapping"
-    return "this"
+def _grouped(document: Document, found: Iterable[ErrorDetails]) -> list[list[ErrorDetails]]:
+    """The findings one by one, except where the members of a union each complain about one value.
+
+    Members that wanted another type altogether are silent when one member wanted this type; where all wanted
+    another, they say so together.
+    """
+    single: list[list[ErrorDetails]] = []
+    unions: dict[Loc, dict[str, list[ErrorDetails]]] = {}
+    for details in found:
+        loc = details["loc"]
+        fork = _fork(document, loc[:-1] if details["type"] in ("missing", "extra_forbidden") else loc)
+        if fork is None:
+            single.append([details])
+        else:
+            unions.setdefault(loc[:fork], {}).setdefault(str(loc[fork]), []).append(details)
+    for members in unions.values():
+        close = [ones for ones in members.values() if not (len(ones) == 1 and _is_other_type(ones[0]))]
+        if close:
+            single += [[details] for details in min(close, key=len)]
+        else:
+            single.append([details for ones in members.values() for details in ones])
+    return single
+
+
+def _fork(document: Document, loc: Loc) -> int | None:
+    """The index of the first step that is no place of the document: the tag of a union's member."""
+    found: Loc = ()
+    for index, step in enumerate(loc):
+        if (*found, step) in document.places:
+            found = (*found, step)
+        elif isinstance(step, str) and step != "[key]":
+            return index
+    return None
+
+
+def _is_other_type(details: ErrorDetails) -> bool:
+    return details["type"] in WANTED or details["type"] in ("literal_error", "enum")
