@@ -1,0 +1,277 @@
+"""SMTP towards one backend: connect, EHLO, STARTTLS, verified TLS, and then transactions, pipelined.
+
+In clear text nothing is ever said but EHLO and STARTTLS. A `Connection` that exists is inside TLS with a checked
+certificate; its features are those of the EHLO inside TLS. Every method raises `Broken`, or is cancelled, with the
+connection closed: one in an unknown state cannot go back to the pool.
+
+RFC 5321, 2920 (pipelining), 3207 (STARTTLS). Called by `hosts` (open), `delivery` and `recipients`.
+"""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Self
+
+from gateway.mail.address import Mailbox
+from gateway.relay.fate import Broken, Lost, OutOfPlace, Step, Unreachable, Untrusted, means_yes
+from gateway.relay.outgoing import Features, Outgoing, command
+from gateway.relay.response import Response
+from gateway.relay.wire import Wire
+
+_RESET_SECONDS = 5.0  # our client waits for its answer meanwhile
+#: For the first reply on a kept connection: a firewall may have forgotten it, and then nobody ever answers.
+_KEPT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a backend listens and how it is known: `name` is what its certificate must say."""
+
+    host: str
+    port: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a transaction came to: the reply that decided it, at which step; `refused` are indices of recipients."""
+
+    step: Step
+    response: Response
+    refused: tuple[int, ...] = ()
+
+    @property
+    def delivered(self) -> bool:
+        """True when the backend took the mail."""
+        return self.step is Step.DOT and self.response.code == 250
+
+
+class Connection:
+    """One connection inside TLS. `transactions` counts what it has carried; the pool reads it."""
+
+    def __init__(self, wire: Wire, endpoint: Endpoint, features: Features) -> None:
+        self.endpoint = endpoint
+        self.features = features
+        self.transactions = 0
+        #: A reply came in this transaction: the connection had not died while it was idle.
+        self.answered = False
+        #: The dot was handed to the transport: from here on the backend may have the mail.
+        self.dot_sent = False
+        self._wire = wire
+
+    @classmethod
+    async def open(cls, endpoint: Endpoint, address: str, context: ssl.SSLContext, hostname: str) -> Self:
+        """A connection to that address, ready for a transaction. The caller sets the time limit."""
+        try:
+            _, wire = await asyncio.get_running_loop().create_connection(Wire, address, endpoint.port)
+        except OSError as why:
+            raise Unreachable(f"{endpoint}: {why}") from None
+        try:
+            banner = await _before_service(wire)
+            if banner.code != 220:
+                raise _no_service("banner", banner)
+            offered = await _ehlo(wire, hostname)
+            if "STARTTLS" not in offered:
+                raise Untrusted("STARTTLS is not offered")
+            wire.write(b"STARTTLS\r\n", replies=1)
+            ready = await wire.response()
+            if ready.code >= 400:
+                raise Untrusted(f"{ready.code} in reply to STARTTLS")
+            if ready.code != 220:
+                raise OutOfPlace(f"{ready.code} in reply to STARTTLS")
+            await wire.start_tls(context, endpoint.name)
+            return cls(wire, endpoint, await _ehlo(wire, hostname))
+        except BaseException:
+            wire.abort()
+            raise
+
+    @property
+    def usable(self) -> bool:
+        """True while nothing has broken the connection."""
+        return self._wire.broken is None
+
+    @property
+    def gone(self) -> bool:
+        """True when the connection is closed altogether."""
+        return self._wire.gone
+
+    async def transact(self, mail: Outgoing) -> Answer:
+        """Relays one mail. The first refusal decides; afterwards the connection is ready again, or closed."""
+        self.transactions += 1
+        self.answered = self.dot_sent = False
+        try:
+            answer = await self._transact(mail)
+        except BaseException:
+            self._wire.abort()
+            raise
+        if answer.response.code == 421:  # it closes now (RFC 5321 section 3.8)
+            self.close()
+        elif answer.step is not Step.DOT:
+            await self._reset()
+        return answer
+
+    async def ask(self, mailbox: Mailbox) -> Answer:
+        """Whether the backend takes mail for that mailbox: MAIL, RCPT, RSET, and no mail. The reply that decides.
+
+        The null reverse-path, because the answer is remembered for every sender.
+        """
+        self.transactions += 1
+        self.answered = self.dot_sent = False
+        parameters = ["SMTPUTF8"] if mailbox.is_utf8 and "SMTPUTF8" in self.features else []
+        steps = [
+            (Step.MAIL, command("MAIL FROM:", None, parameters)),
+            (Step.RCPT, command("RCPT TO:", mailbox, [])),
+        ]
+        try:
+            pipelined = "PIPELINING" in self.features
+            if pipelined:
+                self._wire.write(b"".join(line for _, line in steps) + b"RSET\r\n", replies=3)
+            answer = await self._converse(steps, written=pipelined)
+            if pipelined and answer.response.code != 421 and (await self._wire.response()).code != 250:
+                raise OutOfPlace("RSET is refused")
+        except BaseException:
+            self._wire.abort()
+            raise
+        if answer.response.code == 421:
+            self.close()
+        elif not pipelined:
+            await self._reset()
+        return answer
+
+    def close(self) -> None:
+        """Takes leave; the connection is of no further use."""
+        self._wire.close(b"QUIT\r\n")
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._wire.abort()
+
+    async def closed(self) -> None:
+        """Waits until the connection is gone."""
+        await self._wire.closed()
+
+    async def _transact(self, mail: Outgoing) -> Answer:
+        steps = [(Step.MAIL, mail.mail(self.features))]
+        steps += [(Step.RCPT, line) for line in mail.rcpt(self.features)]
+        pipelined = "PIPELINING" in self.features
+        # DATA goes with the others only for a sole recipient. With several, a backend that refuses one of them would
+        # still say 354, and then there is no way to take the mail back but to break the connection: a dot would
+        # deliver an empty mail to the others.
+        eager = pipelined and len(mail.recipients) == 1
+        data = (Step.DATA, b"DATA\r\n")
+        if eager:
+            steps.append(data)
+        if pipelined:
+            self._wire.write(b"".join(line for _, line in steps), replies=len(steps))
+        answer = await self._converse(steps, written=pipelined)
+        if answer.response.code >= 400:
+            return answer
+        if not eager:
+            answer = await self._converse([data], written=False)
+            if answer.response.code >= 400:
+                return answer
+        return await self._send(mail)
+
+    async def _converse(self, steps: list[tuple[Step, bytes]], *, written: bool) -> Answer:
+        """The first refusal among the replies to these commands, or the last yes."""
+        decided: Answer | None = None
+        refused: list[int] = []
+        for index, (step, line) in enumerate(steps):
+            if not written:
+                self._wire.write(line, replies=1)
+            response = await self._next()
+            if means_yes(step, response):
+                if step is Step.DATA and decided is not None:
+                    await self._lone_dot()
+                decided = decided or (Answer(step, response) if index == len(steps) - 1 else None)
+                continue
+            if step is Step.RCPT:
+                refused.append(index - 1)
+            decided = decided or Answer(step, response)
+            if response.code == 421 or not written:
+                break
+        assert decided is not None
+        return Answer(decided.step, decided.response, tuple(refused) if decided.step is Step.RCPT else ())
+
+    async def _next(self) -> Response:
+        """The next reply. A kept connection that closes (421) or says nothing on being spoken to had died idle."""
+        kept = self.transactions > 1 and not self.answered
+        try:
+            async with asyncio.timeout(_KEPT_SECONDS if kept else None):
+                response = await self._wire.response()
+        except TimeoutError:
+            raise Lost("a kept connection is silent") from None
+        if kept and response.code == 421:
+            raise Lost("421 on a kept connection")
+        self.answered = True
+        return response
+
+    async def _lone_dot(self) -> None:
+        """Ends a DATA that was let in though nobody is there to get the mail (RFC 2920 section 3.1)."""
+        self._wire.write(b".\r\n", replies=1)
+        response = await self._wire.response()
+        if response.code < 400:
+            # It took an empty mail for nobody. Its next replies are not to be relied on.
+            self._wire.close()
+
+    async def _send(self, mail: Outgoing) -> Answer:
+        held: bytes | None = None
+        for piece in mail.pieces():
+            if held is not None:
+                self._wire.write(held, replies=0)
+                await self._wire.drain()
+            held = piece
+        assert held is not None
+        if self._wire.broken is not None:
+            raise self._wire.broken
+        self.dot_sent = True
+        self._wire.write(held, replies=1)
+        response = await self._wire.response()
+        means_yes(Step.DOT, response)
+        return Answer(Step.DOT, response)
+
+    async def _reset(self) -> None:
+        """Leaves no half transaction behind, or closes. The answer is known: nothing here may change it."""
+        try:
+            async with asyncio.timeout(_RESET_SECONDS):
+                self._wire.write(b"RSET\r\n", replies=1)
+                response = await self._wire.response()
+        except (Broken, TimeoutError):
+            self._wire.abort()
+        except BaseException:
+            self._wire.abort()
+            raise
+        else:
+            if response.code != 250:
+                self.close()
+
+
+async def _before_service(wire: Wire) -> Response:
+    """The banner. A service that hangs up instead of greeting us is none."""
+    try:
+        return await wire.response()
+    except Lost as why:
+        raise Unreachable(why.why) from None
+
+
+def _no_service(step: str, response: Response) -> Unreachable | OutOfPlace:
+    why = f"{response.code} in reply to {step}"
+    return Unreachable(why) if response.code >= 400 else OutOfPlace(why)
+
+
+async def _ehlo(wire: Wire, hostname: str) -> dict[str, str]:
+    """The keywords that the backend offers. One that knows no EHLO offers none; HELO would bring no STARTTLS."""
+    wire.write(f"EHLO {hostname}\r\n".encode("ascii"), replies=1)
+    response = await wire.response()
+    if response.code != 250:
+        if response.code >= 500 and not wire.encrypted:
+            raise Untrusted("EHLO is not known, so STARTTLS is not offered")
+        raise _no_service("EHLO", response)
+    offered: dict[str, str] = {}
+    for line in response.lines[1:]:
+        keyword, _, parameters = line.strip().partition(" ")
+        offered.setdefault(keyword.upper(), parameters.strip())
+    return offered

@@ -1,0 +1,144 @@
+"""The relay: to which backend, does it know the recipient, and what became of the mail.
+
+`Relay` is what the pipeline talks to; one is built for each configuration. `deliver` gives a `Fate` and raises
+nothing that a backend can cause: 250 only after the backend's own 250 to the dot, its refusals in their class, and
+451 for everything that is our or its trouble (the table of the relay). Should the caller be cancelled, the connection
+is closed and the mail was either taken by the backend or not sent.
+
+RFC 5321 sections 4.2.5 and 6.1 (who is responsible when), RFC 1047 (duplicates). Called by `pipeline`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway import tls
+from gateway.clock import Clock
+from gateway.config import Backend, Config
+from gateway.dns.resolver import Resolver
+from gateway.files import DiskFiles, Files
+from gateway.mail.address import Mailbox
+from gateway.mail.envelope import Recipient, Transaction
+from gateway.mail.reply import Reply
+from gateway.relay.client import Answer, Connection, Endpoint
+from gateway.relay.fate import Broken, Delivered, Fate, InDoubt, Refused, Step, Unknown, passed_on, temporary
+from gateway.relay.hosts import Addresses, Hosts
+from gateway.relay.outgoing import Outgoing
+from gateway.relay.pool import Bounds
+from gateway.relay.recipients import Answered, Known, Lifetimes, Recipients
+from gateway.relay.route import route
+from gateway.state.store import Store
+
+__all__ = ["Answered", "Delivered", "Fate", "Known", "Refused", "Relay", "Unknown"]
+
+
+class Relay:
+    """The way out of one configuration. `share` is this worker's part of the connections to each host."""
+
+    def __init__(
+        self,
+        config: Config,
+        hostname: str,
+        resolver: Resolver,
+        store: Store,
+        clock: Clock,
+        share: int,
+        *,
+        files: Files | None = None,
+    ) -> None:
+        self._domains = {domain: target.backend for domain, target in config.domains.items()}
+        self._seconds = config.deadlines.backend
+        contexts = tls.ClientContexts(files or DiskFiles())
+        addresses = Addresses(resolver, system=config.dns.zone is None)
+        self._hosts: dict[str, Hosts] = {}
+        self._recipients: dict[str, Recipients] = {}
+        for name, backend in config.backends.items():
+            context = contexts.get(backend.tls.ca, backend.tls.minimum)
+            bounds = Bounds(max(1, min(share, backend.connections)))
+            hosts = Hosts(name, _endpoints(backend), context, hostname, addresses, clock, bounds)
+            self._hosts[name] = hosts
+            self._recipients[name] = Recipients(hosts, _lifetimes(backend), store, clock, self._seconds)
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def route(self, domain: str) -> str | None:
+        """The backend for that domain; `None` means relay denied."""
+        return route(self._domains, domain)
+
+    async def known(self, backend: str, tx: Transaction, mailbox: Mailbox) -> Known:
+        """Whether the backend takes mail for that mailbox (`tx` is for the log of later versions)."""
+        return await self._recipients[backend].known(mailbox)
+
+    async def deliver(
+        self,
+        backend: str,
+        tx: Transaction,
+        prepended: bytes,
+        removed: frozenset[int],
+        recipient: Mailbox | None = None,
+    ) -> Fate:
+        """Relays the message of `tx`, `prepended` in front, without the fields whose indices are in `removed`.
+
+        With `recipient` (the quarantine) it goes there instead; then no refusal is permanent, for the sender can mend
+        nothing about it.
+        """
+        assert tx.message is not None
+        recipients = tuple(tx.envelope.recipients) if recipient is None else (Recipient(recipient),)
+        mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed)
+        self._running += 1
+        self._idle.clear()
+        try:
+            fate = await self._deliver(backend, mail)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+        if recipient is not None and isinstance(fate, Refused):
+            return Refused(temporary(fate.reply))
+        return fate
+
+    async def drain(self) -> None:
+        """Waits for the deliveries that are under way."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Ends questions, takes leave of the backends. Call `drain` first."""
+        for recipients in self._recipients.values():
+            await recipients.close()
+        for hosts in self._hosts.values():
+            await hosts.close()
+
+    async def _deliver(self, backend: str, mail: Outgoing) -> Fate:
+        async def talk(connection: Connection) -> tuple[Answer | Reply, str]:
+            unfit = mail.unfit(connection.features)
+            return unfit or await connection.transact(mail), str(connection.endpoint)
+
+        try:
+            deadline = asyncio.get_running_loop().time() + self._seconds
+            answer, host = await self._hosts[backend].converse(deadline, talk)
+        except InDoubt as why:
+            return Unknown(why.reply)
+        except Broken as why:
+            return Refused(why.reply)
+        if isinstance(answer, Reply):
+            return Refused(answer)
+        if answer.delivered:
+            return Delivered(passed_on(answer.response), host)
+        reply = passed_on(answer.response)
+        if answer.step is Step.RCPT:
+            asked = self._recipients[backend]
+            for index in answer.refused:
+                asked.forget(mail.recipients[index].mailbox)
+            # One refusal cannot be told for the others, and one that contradicts an earlier yes is to be asked again.
+            if asked.verified or len(mail.recipients) > 1:
+                reply = temporary(reply)
+        return Refused(reply)
+
+
+def _endpoints(backend: Backend) -> Sequence[Endpoint]:
+    return [Endpoint(host.host, host.port, backend.tls.name or host.host) for host in backend.hosts]
+
+
+def _lifetimes(backend: Backend) -> Lifetimes | None:
+    verify = backend.verify_recipients
+    return None if verify == "off" else Lifetimes(verify.positive, verify.negative)

@@ -1,0 +1,193 @@
+"""A backend that follows a script: at every step of the dialogue it can refuse, lie, hang, close, reset or babble.
+
+A script maps steps ("connect banner ehlo starttls handshake ehlo-tls mail rcpt data body dot rset quit") to what
+happens instead of the good reply: octets are sent as they are; `CLOSE`, `RESET` and `HANG` do what they say; a tuple
+does several things in turn. One script for each connection, the last one for all that follow.
+"""
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+STEPS = ("banner", "ehlo", "starttls", "ehlo-tls", "mail", "rcpt", "data", "dot", "rset")
+
+
+class Act(Enum):
+    """What is no reply."""
+
+    CLOSE = "close"
+    RESET = "reset"
+    HANG = "hang"
+    GOOD = "good"  # the good reply
+
+
+CLOSE, RESET, HANG, GOOD = Act.CLOSE, Act.RESET, Act.HANG, Act.GOOD
+Action = bytes | Act | tuple[bytes | Act, ...]
+Script = Mapping[str, Action]
+
+FEATURES = ("PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8")
+
+
+class Gone(Exception):
+    """The script closed the connection."""
+
+
+@dataclass
+class Backend:
+    """A scripted backend on loopback."""
+
+    context: ssl.SSLContext | None
+    scripts: tuple[Script, ...] = ({},)
+    features: tuple[str, ...] = FEATURES
+    clear: bytearray = field(default_factory=bytearray)  # every octet that came outside TLS
+    commands: list[tuple[int, str]] = field(default_factory=list)  # connection number and line, inside TLS
+    mails: list[bytes] = field(default_factory=list)  # those it said 250 to, dot-stuffing undone
+    pieces: list[bytes] = field(default_factory=list)  # what came of a body before it was cut off
+    connections: int = 0
+    events: dict[str, asyncio.Event] = field(default_factory=dict)  # set when a step is reached
+    closed: list[asyncio.Event] = field(default_factory=list)  # by connection
+    server: asyncio.Server | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    port: int = 0
+
+    async def start(self) -> int:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**20)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self.port
+
+    async def stop(self) -> None:
+        if self.server is not None:
+            self.server.close()
+            for task in list(self.tasks):
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+            await self.server.wait_closed()
+            self.server = None
+
+    def event(self, step: str) -> asyncio.Event:
+        return self.events.setdefault(step, asyncio.Event())
+
+    def lines(self, connection: int | None = None) -> list[str]:
+        return [line for number, line in self.commands if connection in (None, number)]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        number = self.connections
+        self.connections += 1
+        self.closed.append(asyncio.Event())
+        try:
+            await Talk(self, number, reader, writer).run()
+        except (Gone, OSError, EOFError, asyncio.CancelledError):
+            pass
+        finally:
+            self.tasks.discard(task)
+            self.closed[number].set()
+            writer.transport.abort()
+
+
+class Talk:
+    def __init__(
+        self, backend: Backend, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.backend, self.number, self.reader, self.writer = backend, number, reader, writer
+        self.script = backend.scripts[min(number, len(backend.scripts) - 1)]
+        self.tls = False
+        self.recipients = 0
+
+    async def run(self) -> None:
+        await self.do("connect", b"")
+        await self.do("banner", b"220 backend.example ESMTP\r\n")
+        while True:
+            line = await self.line()
+            verb = line[:4].upper()
+            if verb == "EHLO":
+                features = [*self.backend.features]
+                if not self.tls and self.backend.context is not None:
+                    features.append("STARTTLS")
+                reply = "".join(f"250-{f}\r\n" for f in ["backend.example", *features]) + "250 HELP\r\n"
+                await self.do("ehlo-tls" if self.tls else "ehlo", reply.encode())
+            elif verb == "STAR" and self.backend.context is not None:
+                await self.do("starttls", b"220 go\r\n")
+                await self.do("handshake", b"")
+                await self.writer.start_tls(self.backend.context)
+                self.tls = True
+            elif verb == "QUIT":
+                await self.do("quit", b"221 bye\r\n")
+                return
+            elif not self.tls:
+                await self.say(b"530 5.7.0 no\r\n")
+            elif verb == "MAIL":
+                self.recipients = 0
+                await self.do("mail", b"250 2.1.0 sender ok\r\n")
+            elif verb == "RCPT":
+                address = line[line.find("<") + 1 : line.rfind(">")]
+                if await self.do(
+                    f"rcpt {address}" if f"rcpt {address}" in self.script else "rcpt", b"250 2.1.5 ok\r\n"
+                ):
+                    self.recipients += 1
+            elif verb == "DATA":
+                if self.recipients or "data" in self.script:
+                    if await self.do("data", b"354 go on\r\n"):
+                        await self.body()
+                else:
+                    await self.say(b"503 5.5.1 no recipients\r\n")
+            elif verb == "RSET":
+                await self.do("rset", b"250 2.0.0 reset\r\n")
+            else:
+                await self.say(b"500 5.5.1 what\r\n")
+
+    async def body(self) -> None:
+        got = bytearray(b"\r\n")
+        while not got.endswith(b"\r\n.\r\n"):
+            piece = await self.reader.read(2**16)
+            if not piece:
+                self.backend.pieces.append(bytes(got[2:]))
+                raise EOFError
+            got += piece
+            if "body" in self.script:
+                await self.do("body", b"")
+        octets = bytes(got[:-3]).replace(b"\r\n..", b"\r\n.")[2:]
+        self.backend.pieces.append(octets)
+        if await self.do("dot", b"250 2.0.0 queued as 4711\r\n") and self.recipients:
+            self.backend.mails.append(octets)
+
+    async def line(self) -> str:
+        octets = await self.reader.readuntil(b"\n")
+        if self.tls:
+            self.backend.commands.append((self.number, octets.decode().rstrip("\r\n")))
+        else:
+            self.backend.clear += octets
+        return octets.decode()
+
+    async def do(self, step: str, good: bytes) -> bool:
+        """Follows the script; true when the reply was the good one or a 2xx or 3xx all the same."""
+        self.backend.event(step).set()
+        action = self.script.get(step, GOOD)
+        positive = False
+        for act in action if isinstance(action, tuple) else (action,):
+            if act is CLOSE:
+                raise Gone
+            if act is RESET:
+                sock: socket.socket = self.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raise Gone
+            if act is HANG:
+                while await self.reader.read(2**16):
+                    pass
+                raise Gone
+            octets = good if act is GOOD else act
+            assert isinstance(octets, bytes)
+            positive = positive or act is GOOD or octets[:1] in (b"2", b"3")
+            await self.say(octets)
+        return positive
+
+    async def say(self, octets: bytes) -> None:
+        if octets:
+            self.writer.write(octets)
+            await self.writer.drain()
