@@ -9,12 +9,15 @@ Owner names may be anything: one that no question can reach is simply never foun
 is a `ValueError` that names owner and type (in a file: a `ConfigError` with its position).
 """
 
-import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from gateway.dns.answer import TYPE_NUMBERS, Record, Resource, Response
+from gateway.files import Files
 from gateway.mail.terms import Unavailable
+from gateway.yamlfile import ConfigError, Problem, load
 
 TTL = 300.0
 MARKERS = frozenset({"SERVFAIL", "TIMEOUT", "NXDOMAIN"})
@@ -28,8 +31,19 @@ class Zone:
     def __init__(self, mapping: Mapping[str, Types]) -> None:
         self._owners: dict[str, dict[str, str | tuple[Record, ...]]] = {}
         self._above: set[str] = set()
-        for owner, types in mapping.items():
-            self._add(owner, types)
+        for (*place,), what in self._faults(mapping):
+            raise ValueError(f"{' '.join(_short(step) for step in place) or 'DNS'}: {what}")
+
+    @classmethod
+    def load(cls, path: Path, files: Files) -> "Zone":
+        """The zone of a JSON (or YAML) file. Raises `ConfigError` with every fault and where it stands."""
+        document = load(path, files)
+        zone = cls({})
+        faults = list(zone._faults(document.data))
+        if faults:
+            hint = 'a zone is {"owner.example": {"TXT": ["\\"text\\""]}}'
+            raise ConfigError([Problem(document.position(loc), what, hint) for loc, what in faults])
+        return zone
 
     async def ask(self, name: str, rdtype: str, timeout: float) -> Response:
         """The response of the file; `timeout` is not used, nothing takes time."""
@@ -51,18 +65,26 @@ class Zone:
             return Response(negative_ttl=TTL)
         return Response(tuple(Resource(name, found_type, TTL, value) for value in found))
 
-    def _add(self, owner: str, types: Types) -> None:
-        if not isinstance(types, Mapping):
-            raise ValueError(f"{_short(owner)}: must be a mapping of types")
-        name = owner.lower().removesuffix(".")
-        known = self._owners.setdefault(name, {})
-        for rdtype, values in types.items():
-            try:
-                known[rdtype.upper()] = _values(rdtype.upper(), values)
-            except ValueError as why:
-                raise ValueError(f"{_short(owner)} {_short(rdtype)}: {why}") from None
-        labels = name.split(".")[-128:]  # names that can be asked have no more
-        self._above.update(".".join(labels[i:]) for i in range(1, len(labels)))
+    def _faults(self, mapping: object) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Takes everything in; yields the owner and type of each fault, and what it is."""
+        if not isinstance(mapping, Mapping):
+            yield (), "must be a mapping of owner names"
+            return
+        for owner, types in mapping.items():
+            if not isinstance(types, Mapping):
+                yield (owner,), "must be a mapping of types"
+                continue
+            name = owner.lower().removesuffix(".")
+            known = self._owners.setdefault(name, {})
+            for rdtype, values in types.items():
+                try:
+                    known[rdtype.upper()] = _values(rdtype.upper(), values)
+                except ValueError as why:
+                    yield (owner, rdtype), str(why)
+            dot = name.rfind(".")
+            while dot >= 0 and len(name) - dot <= 254:  # longer ones nobody can ask for
+                self._above.add(name[dot + 1 :])
+                dot = name.rfind(".", 0, dot)
 
 
 def _short(text: object) -> str:
@@ -85,9 +107,9 @@ def value_of(rdtype: str, text: str) -> Record:
     """The value of one record from its presentation form; `ValueError` when it is none."""
     match rdtype:
         case "A":
-            return str(ipaddress.IPv4Address(text.strip()))
+            return _address(text, AF_INET)
         case "AAAA":
-            return str(ipaddress.IPv6Address(text.strip()))
+            return _address(text, AF_INET6)
         case "TXT" | "SPF":
             return character_strings(text)
         case "MX":
@@ -99,6 +121,13 @@ def value_of(rdtype: str, text: str) -> Record:
             return _tlsa(text)
         case _:
             return _name(text)
+
+
+def _address(text: str, family: int) -> str:
+    try:
+        return inet_ntop(family, inet_pton(family, text.strip()))
+    except (OSError, ValueError):
+        raise ValueError(f"{_short(text)} is no IPv{4 if family == AF_INET else 6} address") from None
 
 
 def _name(text: str) -> str:
