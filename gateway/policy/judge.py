@@ -1,0 +1,250 @@
+"""From rules and facts to a verdict: a pure function, so that every verdict can be explained and replayed.
+
+`Judge.judge` walks the rules of one stage in order; the first final one wins. Nothing is awaited and nothing is
+changed: what a stage did stands in the `Progress` it returns, and what the caller must do first is its outcome:
+`Need` (facts that the next rule cannot be decided without) or `Effect` (a greylist to ask); then the caller asks again
+from the same progress, with the facts or `progress.with_outcome(...)`.
+
+A fact of a failed check counts as unknown: a rule that is decided without it is not touched; one that compares the
+fact with "temperror" has thought of it; any other follows `on_error` (DESIGN section 4). An error of ours inside a
+rule is 451 4.3.0: never a pass, never a 5xx.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from gateway.checks.check import OnError, Value
+from gateway.mail.reply import Reply
+from gateway.mail.terms import Stage
+from gateway.policy.evaluate import Condition, Undecided, Unknown, condition
+from gateway.policy.lists import NamedList
+from gateway.policy.outcome import ERROR, PASSED, Effect, Judgement, Need, Progress, Tag, Verdict
+from gateway.policy.rules import Action, Rule
+from gateway.policy.syntax import Call, Const, Items, Name, Node, walk
+from gateway.policy.vocabulary import FACTS, ON_ERROR
+
+__all__ = ["ERROR", "PASSED", "Effect", "Judge", "Judgement", "Need", "Progress", "Tag", "Verdict"]
+
+_FAULT = Reply(451, "4.3.0", ("Local error; try again later",))
+_NO_FACT = Reply(451, "4.4.3", ("Temporary failure of a look-up; try again later",))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A rule with its compiled condition, and what a failed check means for it."""
+
+    rule: Rule
+    when: Condition
+    checks: frozenset[str]  # checks whose facts `when` names
+    expects_failure: frozenset[str]  # of these: those compared with "temperror"
+
+
+def ready(rule: Rule, lists: Mapping[str, NamedList]) -> Ready:
+    """The rule, compiled."""
+    checks = frozenset(FACTS[name].check for name in rule.when.facts) - {""}
+    expected = frozenset(FACTS[name].check for name in _compared_with_temperror(rule.when.tree))
+    return Ready(rule, condition(rule.when.tree, lists), checks, expected)
+
+
+def _compared_with_temperror(tree: Node) -> set[str]:
+    names = set[str]()
+    for node in walk(tree):
+        if isinstance(node, Call) and node.function in {"_==_", "_!=_", "@in"}:
+            parts = [part for arg in node.args for part in (arg.items if isinstance(arg, Items) else (arg,))]
+            if any(isinstance(part, Const) and part.value == "temperror" for part in parts):
+                names |= {part.name.lstrip(".") for part in parts if isinstance(part, Name) and part.name in FACTS}
+    return names
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One walk through the rules of a stage; the only thing here that changes, and it does not outlive `judge`."""
+
+    facts: Mapping[str, Value]
+    failed: frozenset[str]
+    recipient: str
+    progress: Progress
+    verdict: Verdict | None = None
+    fault: str = ""
+    reduced: dict[frozenset[str], dict[str, Value]] = field(default_factory=dict)
+
+    def without(self, checks: frozenset[str]) -> dict[str, Value]:
+        """The facts but those of these checks."""
+        if checks not in self.reduced:
+            self.reduced[checks] = {
+                n: v for n, v in self.facts.items() if n not in FACTS or FACTS[n].check not in checks
+            }
+        return self.reduced[checks]
+
+
+class Judge:
+    """The rules of all stages, ready to be asked."""
+
+    def __init__(self, rules: Collection[Rule], lists: Mapping[str, NamedList]) -> None:
+        self._lists = lists
+        compiled = [ready(rule, lists) for rule in rules]
+        self._stages = {stage: [one for one in compiled if stage in one.rule.stages] for stage in Stage}
+
+    def rules(self, stage: Stage) -> list[Rule]:
+        """The rules that are asked at this stage, in order."""
+        return [one.rule for one in self._stages[stage]]
+
+    def judge(
+        self,
+        stage: Stage,
+        facts: Mapping[str, Value],
+        progress: Progress,
+        recipient: str | None = None,
+        failed: Collection[str] = (),
+    ) -> Judgement:
+        """The outcome of this stage. `recipient`: the one at RCPT; at DATA any of the transaction's class.
+
+        `failed` are the names of the checks whose fact is an error.
+        """
+        walk = _Walk(facts, frozenset(failed), recipient or "", progress)
+        for one in self._stages[stage]:
+            if not self._asked(one.rule, walk):
+                continue
+            try:
+                judgement = self._fire(one.rule, walk) if self._applies(one, walk) else None
+            except _Missing as missing:
+                # Asked again from the start, with the facts: nothing of this walk is kept.
+                return Judgement(Need(missing.facts, one.rule.id), progress)
+            except _Ask:
+                return Judgement(Effect(one.rule.id, "greylist", one.rule.greylist), progress)
+            except _Deferred:
+                judgement = self._not_decided(one.rule, Verdict(Action.DEFER, one.rule.id, _NO_FACT), "", walk)
+            except Undecided as why:
+                judgement = self._faulty(one.rule, str(why), walk)
+            except Exception as why:
+                # A bug here must cost this mail a delay, not the gateway its life nor the sender the mail.
+                judgement = self._faulty(one.rule, f"{type(why).__name__}: {why}", walk)
+            if judgement is not None:
+                return judgement
+        return Judgement(walk.verdict or self._standing(stage, walk.progress), walk.progress, walk.fault)
+
+    def _asked(self, rule: Rule, walk: _Walk) -> bool:
+        progress = walk.progress
+        if progress.accepted and not rule.always:
+            return False
+        if rule.id in progress.exempted:
+            return False
+        return rule.recipients is None or rule.recipients.holds(walk.recipient, self._lists)
+
+    def _applies(self, one: Ready, walk: _Walk) -> bool:
+        """The condition; where checks failed, as if their facts were unknown, unless the rule speaks of failure."""
+        blind = (one.checks & walk.failed) - one.expects_failure if walk.failed else frozenset()
+        try:
+            return one.when(walk.without(blind) if blind else walk.facts)
+        except Unknown:
+            absent = frozenset(name for name in one.rule.when.facts if FACTS[name].check not in blind)
+            if not absent <= walk.facts.keys():
+                raise _Missing(one.rule.needs - walk.facts.keys()) from None
+        chosen = {one.rule.on_error or ON_ERROR[check] for check in blind}
+        if OnError.DEFER in chosen:
+            raise _Deferred
+        skipped = tuple((one.rule.id, check) for check in sorted(blind))
+        walk.progress = replace(walk.progress, skipped=tuple(dict.fromkeys((*walk.progress.skipped, *skipped))))
+        return False
+
+    def _fire(self, rule: Rule, walk: _Walk) -> Judgement | None:
+        """Takes the action; a judgement where it ends the stage."""
+        if not rule.spoken <= walk.facts.keys():
+            raise _Missing(rule.spoken - walk.facts.keys())
+        if rule.id not in walk.progress.fired:
+            if rule.observe:
+                observed = (*walk.progress.observed, (rule.id, rule.action.value))
+                walk.progress = replace(walk.progress, observed=observed, fired=(*walk.progress.fired, rule.id))
+                return None
+            if rule.action is not Action.GREYLIST:
+                self._mark(rule, walk)
+        elif rule.observe:
+            return None
+        match rule.action:
+            case Action.REJECT | Action.DEFER:
+                reply = rule.reply.fill(walk.facts) if rule.reply else None
+                verdict = Verdict(rule.action, rule.id, reply, rule.because, rule.now)
+                return Judgement(verdict, walk.progress, walk.fault)
+            case Action.ACCEPT:
+                if not walk.progress.accepted:
+                    # A quarantine of RCPT came first and stands; what follows is ended all the same.
+                    walk.progress = replace(walk.progress, accepted=rule.id)
+                    walk.verdict = walk.progress.held or Verdict(Action.ACCEPT, rule.id, None, rule.because)
+            case Action.QUARANTINE:
+                held = walk.progress.held or Verdict(Action.QUARANTINE, rule.id, None, rule.because)
+                walk.progress = replace(walk.progress, held=held)
+                return Judgement(held, walk.progress, walk.fault)
+            case Action.GREYLIST:
+                return self._greylist(rule, walk)
+            case _:
+                pass
+        return None
+
+    def _mark(self, rule: Rule, walk: _Walk) -> None:
+        """Records the rule, and does what never is final."""
+        progress = replace(walk.progress, fired=(*walk.progress.fired, rule.id))
+        match rule.action:
+            case Action.TAG:
+                tag = Tag(rule.tag, rule.text.fill(walk.facts), rule.id)
+                progress = replace(progress, tags=(*progress.tags, tag))
+            case Action.NOTE:
+                text = rule.text.fill(walk.facts) or rule.because
+                progress = replace(progress, notes=(*progress.notes, (rule.id, text)))
+            case Action.EXEMPT:
+                progress = replace(progress, exempted=progress.exempted | set(rule.exempts))
+            case _:
+                pass
+        walk.progress = progress
+
+    def _greylist(self, rule: Rule, walk: _Walk) -> Judgement | None:
+        outcome = dict(walk.progress.outcomes).get(rule.id)
+        if outcome is None:
+            raise _Ask
+        if rule.id not in walk.progress.fired:
+            self._mark(rule, walk)
+        if outcome == PASSED:
+            return None
+        if outcome == ERROR:
+            # The greylist is a nuisance to spammers, not a wall: without its state mail flows.
+            if rule.on_error is OnError.DEFER:
+                return Judgement(Verdict(Action.DEFER, rule.id, _FAULT, rule.because), walk.progress)
+            return None
+        wait = outcome.partition(":")[2] or f"{rule.greylist.wait:g}"
+        values = {**walk.facts, "greylist.wait": wait}
+        reply = rule.reply.fill(values) if rule.reply else None
+        return Judgement(Verdict(Action.DEFER, rule.id, reply, rule.because), walk.progress)
+
+    def _standing(self, stage: Stage, progress: Progress) -> Verdict | None:
+        """What an earlier stage decided and this one did not overrule."""
+        if progress.held is not None:
+            return progress.held if stage is Stage.DATA else None
+        return Verdict(Action.ACCEPT, progress.accepted) if progress.accepted else None
+
+    def _not_decided(self, rule: Rule, verdict: Verdict, fault: str, walk: _Walk) -> Judgement | None:
+        """A rule that nobody can decide makes the mail wait; one that only observes is noted down."""
+        if not rule.observe:
+            return Judgement(replace(verdict, because=rule.because), walk.progress, fault)
+        observed = dict.fromkeys((*walk.progress.observed, (rule.id, Action.DEFER.value)))
+        walk.progress = replace(walk.progress, observed=tuple(observed))
+        walk.fault = walk.fault or fault
+        return None
+
+    def _faulty(self, rule: Rule, why: str, walk: _Walk) -> Judgement | None:
+        fault = f"{rule.when_position}: rule '{rule.id}': {why}"
+        return self._not_decided(rule, Verdict(Action.DEFER, rule.id, _FAULT), fault, walk)
+
+
+class _Missing(Exception):  # noqa: N818 - control flow inside this file
+    """Facts that nobody has asked for yet."""
+
+    def __init__(self, facts: frozenset[str]) -> None:
+        super().__init__()
+        self.facts = facts
+
+
+class _Ask(Exception):  # noqa: N818 - control flow inside this file
+    """The greylist has to be asked."""
+
+
+class _Deferred(Exception):  # noqa: N818 - control flow inside this file
+    """A check failed, the rule cannot be decided without it, and such mail waits."""

@@ -1,0 +1,164 @@
+"""Named lists: `lists/*.txt`, one address, domain or network a line.
+
+`#` begins a comment. An entry is an address (`user@example.com`), a domain (`example.com` or `@example.com`), or an
+IP address or network (`192.0.2.0/24`, `2001:db8::/32`). The list of `lists/arc-sealers.txt` is called
+`lists.arc_sealers` in expressions (a hyphen would be a minus there). What is no entry is a `Problem` with its place.
+
+Lists are never handed to CEL as values: membership is a look-up in a set here, so that a list of a hundred thousand
+entries costs what a list of three costs.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.files import Files
+from gateway.mail.address import Mailbox, to_ascii
+from gateway.mail.reply import SyntaxRefused
+from gateway.yamlfile import Position, Problem
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_COMMENT = re.compile(r"(?:^|\s)#")  # "#" within a word may be part of an address
+_FILE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+class Networks:
+    """A set of networks; asking for an address costs one look-up a prefix length in use."""
+
+    def __init__(self, networks: list[Network]) -> None:
+        self._by_length: dict[tuple[int, int], set[int]] = {}
+        for network in networks:
+            shift = network.max_prefixlen - network.prefixlen
+            self._by_length.setdefault((network.version, shift), set()).add(int(network.network_address) >> shift)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_length)
+
+    def holds(self, ip: str) -> bool:
+        """True when `ip` lies in one of them; a text that is no IP address lies in none."""
+        if not self._by_length:
+            return False
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        number = int(address)
+        return any(
+            version == address.version and number >> shift in known
+            for (version, shift), known in self._by_length.items()
+        )
+
+
+class NamedList:
+    """One list. Texts are compared without regard to case; domains as A-labels."""
+
+    def __init__(self, name: str, entries: "list[str | Network]") -> None:
+        self.name = name
+        self.texts = frozenset(entry for entry in entries if isinstance(entry, str))
+        networks = [entry for entry in entries if not isinstance(entry, str)]
+        self.networks = Networks(networks)
+        self._spelt = sorted(self.texts) + [str(network) for network in networks]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spelt)
+
+    def __len__(self) -> int:
+        return len(self._spelt)
+
+    def holds(self, text: str) -> bool:
+        """`text in lists.NAME`: the text itself is an entry, or it is an address and its domain is one."""
+        text = text.lower()
+        return text in self.texts or ("@" in text and text.rpartition("@")[2] in self.texts)
+
+    def covers(self, domain: str) -> bool:
+        """`under(domain, lists.NAME)`: the domain or one above it is an entry."""
+        rest = domain.lower()
+        while rest:
+            if rest in self.texts:
+                return True
+            rest = rest.partition(".")[2]
+        return False
+
+
+def entry(text: str) -> "str | Network":
+    """One entry in its canonical form. Raises `ValueError` with what is wrong."""
+    if "@" in text.lstrip("@"):
+        try:
+            mailbox = Mailbox.parse(text.encode(), smtputf8=True)
+        except (SyntaxRefused, UnicodeError):
+            raise ValueError(f"'{text}' is no address") from None
+        return str(mailbox).lower()
+    if "/" in text or ":" in text or text.replace(".", "").isdigit():
+        return network(text)
+    return domain(text.removeprefix("@"))
+
+
+def network(text: str) -> Network:
+    """An IP address or network. Raises `ValueError` with what is wrong."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"'{text}' is no IP address or network") from None
+    raise ValueError(f"'{text}' has bits set behind its prefix: did you mean {meant}?")
+
+
+def domain(text: str) -> str:
+    """A domain as A-labels in lower case. Raises `ValueError` with what is wrong."""
+    try:
+        return to_ascii(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is no domain, address or network") from None
+
+
+def load_lists(directory: Path, files: Files, problems: list[Problem]) -> dict[str, NamedList]:
+    """The lists of a folder by the name that expressions use. What is wrong is added to `problems`."""
+    found: dict[str, NamedList] = {}
+    origin: dict[str, Path] = {}
+    try:
+        paths = files.names(directory, "*.txt")
+    except OSError as error:
+        problems.append(Problem(Position(str(directory), 1, 1), f"cannot read the lists: {error.strerror}"))
+        return found
+    for path in paths:
+        name = path.stem.replace("-", "_")
+        if not _FILE_NAME.fullmatch(path.stem):
+            hint = "letters, digits, '-' and '_', a letter first"
+            problems.append(Problem(Position(str(path), 1, 1), f"'{path.stem}' cannot be the name of a list", hint))
+        elif name in origin:
+            what = f"this list and {origin[name].name} are both called lists.{name}"
+            problems.append(Problem(Position(str(path), 1, 1), what, "rename one of them"))
+        else:
+            origin[name] = path
+            found[name] = NamedList(name, _entries(path, files, problems))
+    return found
+
+
+def _entries(path: Path, files: Files, problems: list[Problem]) -> "list[str | Network]":
+    try:
+        text = files.read(path).decode("utf-8-sig")
+    except OSError as error:
+        problems.append(Problem(Position(str(path), 1, 1), f"cannot read the list: {error.strerror}"))
+        return []
+    except UnicodeDecodeError:
+        problems.append(Problem(Position(str(path), 1, 1), "the list is not UTF-8 text"))
+        return []
+    entries: list[str | Network] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        content = _COMMENT.split(line, maxsplit=1)[0].strip()
+        if not content:
+            continue
+        try:
+            entries.append(entry(content))
+        except ValueError as why:
+            what, _, hint = str(why).partition(": ")
+            column = len(line) - len(line.lstrip()) + 1
+            problems.append(Problem(Position(str(path), number, column), what, hint))
+    return entries

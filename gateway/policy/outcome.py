@@ -1,0 +1,82 @@
+"""What a judgement gives: a verdict, something to do first, and the progress that goes into the next one.
+
+All frozen values: the journal keeps them, `explain` and `replay` compare them. Made by `judge`.
+"""
+
+from dataclasses import dataclass, replace
+
+from gateway.mail.reply import Reply
+from gateway.policy.rules import Action, Greylist
+
+#: Words that come back from an effect.
+PASSED, ERROR = "passed", "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A final action. `reply` is None where the mail goes on (accept, quarantine). `now`: not to wait for RCPT."""
+
+    action: Action
+    rule: str
+    reply: Reply | None = None
+    because: str = ""
+    now: bool = False
+
+    @property
+    def final(self) -> bool:
+        """True when the mail does not go on: rejected or deferred."""
+        return self.action in {Action.REJECT, Action.DEFER}
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something to do before the verdict: ask the greylist, then judge again with its outcome."""
+
+    rule: str
+    kind: str
+    parameters: Greylist
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Facts without which the rule that is next cannot be decided."""
+
+    facts: frozenset[str]
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A header field to add."""
+
+    name: str
+    value: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the policy did so far: part of every later judgement, never changed in place."""
+
+    accepted: str = ""  # the rule that ended the policy
+    held: Verdict | None = None  # a quarantine of RCPT, carried to DATA
+    exempted: frozenset[str] = frozenset()
+    tags: tuple[Tag, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()  # rule, text
+    observed: tuple[tuple[str, str], ...] = ()  # rule in `mode: observe`, the action it would have taken
+    fired: tuple[str, ...] = ()  # every rule whose action was taken, in order
+    skipped: tuple[tuple[str, str], ...] = ()  # rule, the failed check for which `on_error: ignore` left it out
+    outcomes: tuple[tuple[str, str], ...] = ()  # rule, outcome of its effect
+
+    def with_outcome(self, rule: str, outcome: str) -> "Progress":
+        """The same after an effect: "passed", "waiting:SECONDS" or "error"."""
+        return replace(self, outcomes=(*self.outcomes, (rule, outcome)))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The outcome of one stage. None: no rule was final. `fault`: an error of ours in a rule, for the log."""
+
+    outcome: Verdict | Effect | Need | None
+    progress: Progress
+    fault: str = ""

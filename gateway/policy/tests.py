@@ -1,0 +1,152 @@
+"""Runs the tests of a policy: each mail through all stages in order, as the pipeline would, then the coverage.
+
+A rule that no test reaches (that never fires in any) fails the run: an untested rule is a guess. Pure; no network, no
+clock. Called by `gatepost policy test` and before a reload.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.checks.check import Value
+from gateway.mail.terms import Stage
+from gateway.policy.cases import Case
+from gateway.policy.judge import PASSED, Effect, Need, Progress, Verdict
+from gateway.policy.loader import Policy
+from gateway.policy.rules import Action, Rule
+from gateway.policy.vocabulary import FACTS, RECIPIENT_FACTS
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What became of one mail: the verdict that ended it (None: no rule was final), where, and the progress."""
+
+    verdict: Verdict | None
+    stage: Stage
+    progress: Progress
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One test and why it failed; "" when it passed."""
+
+    case: Case
+    run: Run
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All tests, and the rules that none of them reached."""
+
+    outcomes: tuple[Outcome, ...]
+    unreached: tuple[Rule, ...]
+    rules: int
+
+    @property
+    def passed(self) -> bool:
+        """True when every test passed and every rule was reached."""
+        return not self.unreached and not any(outcome.failure for outcome in self.outcomes)
+
+
+def run_tests(policy: Policy) -> Report:
+    """Every test of the policy."""
+    outcomes: list[Outcome] = []
+    reached: set[str] = set()
+    for case in policy.cases:
+        ran = run(policy.with_lists(case.lists) if case.lists else policy, case.facts, case.greylist)
+        reached |= set(ran.progress.fired)
+        if ran.verdict is not None:
+            reached.add(ran.verdict.rule)
+        outcomes.append(Outcome(case, ran, _failure(policy, case, ran)))
+    unreached = tuple(rule for rule in policy.rules if rule.id not in reached)
+    return Report(tuple(outcomes), unreached, len(policy.rules))
+
+
+def run(policy: Policy, facts: Mapping[str, Value], greylist: str = PASSED) -> Run:
+    """One mail to one recipient through all stages. `greylist`: how the greylist answers, "passed" or "waiting"."""
+    outcome = PASSED if greylist == PASSED else "waiting:300"
+    failed = {FACTS[name].check for name in facts if FACTS[name].check and facts[name] == "temperror"}
+    recipient = str(facts.get("rcpt.address", ""))
+    progress = Progress()
+    verdict: Verdict | None = None
+    fault = ""
+    for stage in Stage:
+        known = {name: value for name, value in facts.items() if _known(name, stage)}
+        while True:
+            judgement = policy.judge(stage, known, progress, recipient if stage >= Stage.RCPT else None, failed)
+            progress = judgement.progress
+            if not isinstance(judgement.outcome, Effect):
+                break
+            progress = progress.with_outcome(judgement.outcome.rule, outcome)
+        fault = fault or judgement.fault
+        match judgement.outcome:
+            case Verdict() as found:
+                verdict = found
+                if found.final:
+                    return Run(found, stage, progress, fault)
+            case Need(facts=absent, rule=rule):
+                raise ValueError(f"rule '{rule}' asked for {', '.join(sorted(absent))} at {stage.name}")
+            case _:
+                pass
+    return Run(verdict, Stage.DATA, progress, fault)
+
+
+def _known(name: str, stage: Stage) -> bool:
+    return FACTS[name].stage <= stage and not (stage is Stage.DATA and name in RECIPIENT_FACTS)
+
+
+def _failure(policy: Policy, case: Case, ran: Run) -> str:
+    """Why the test failed, or ""."""
+    found = _shown(policy, ran)
+    if ran.fault:
+        return f"a rule failed: {ran.fault}"
+    verdict = ran.verdict
+    ending = policy.rule(verdict.rule) if verdict else None
+    match case.action:
+        case "none":
+            right = verdict is None
+        case "accept":
+            right = verdict is None or verdict.action is Action.ACCEPT
+        case "greylist":
+            right = verdict is not None and verdict.final and ending is not None and ending.action is Action.GREYLIST
+        case "reject" | "defer" | "quarantine":
+            right = verdict is not None and verdict.action.value == case.action
+        case "observe":
+            return "" if case.rule in dict(ran.progress.observed) else f"expected that {case.rule} observes; {found}"
+        case _:
+            fired = [
+                rule.id for name in ran.progress.fired if (rule := policy.rule(name)) and rule.action == case.action
+            ]
+            right = case.rule in fired if case.rule else bool(fired)
+            if not right:
+                return f"expected {case.action} by {case.rule or 'some rule'}; {found}"
+            return _details(case, ran)
+    rule = verdict.rule if verdict else ""
+    if not right or (case.rule and case.rule != rule):
+        expected = case.action + (f" by {case.rule}" if case.rule else "")
+        return f"expected {expected}; {found}"
+    return _details(case, ran)
+
+
+def _details(case: Case, ran: Run) -> str:
+    spoken = ran.verdict.reply if ran.verdict else None
+    text = " ".join((str(spoken.code), spoken.status, *spoken.text)) if spoken else ""
+    if case.reply and not f"{text} ".startswith(f"{case.reply.strip()} "):
+        return f"expected the reply '{case.reply}'; it is '{text}'"
+    if case.stage and case.stage != ran.stage.name.lower():
+        return f"expected at {case.stage}; it ended at {ran.stage.name.lower()}"
+    tags = {tag.name: tag.value for tag in ran.progress.tags}
+    for name, value in case.tags.items():
+        if tags.get(name) != value:
+            return f"expected the field '{name}: {value}'; it is '{tags.get(name, 'absent')}'"
+    return ""
+
+
+def _shown(policy: Policy, ran: Run) -> str:
+    if ran.verdict is None:
+        return "no rule was final"
+    rule = policy.rule(ran.verdict.rule)
+    greylisted = rule is not None and rule.action is Action.GREYLIST and ran.verdict.final
+    word = "greylist" if greylisted else ran.verdict.action.value
+    return f"it was {word} by {ran.verdict.rule} at {ran.stage.name.lower()}"
