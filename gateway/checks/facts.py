@@ -103,10 +103,14 @@ class Facts:
                 done[kind] = task.result()
         return done
 
-    async def close(self) -> None:
-        """Ends the checks that still run (not the parent's)."""
-        running = [t for t in self._tasks.values() if not t.done()]
+    def cancel(self) -> list["asyncio.Task[Any]"]:
+        """Ends the checks that still run (not the parent's), without waiting for their end."""
+        running = [task for task in self._tasks.values() if not task.done()]
         for task in running:
             task.cancel()
-        if running:
+        return running
+
+    async def close(self) -> None:
+        """Ends the checks that still run, and waits for it."""
+        if running := self.cancel():
             await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,127 @@
+"""What is written down of a journey: one log line, one journal entry, the counters.
+
+Called by `pipeline` when something was refused (the entry is there as soon as the reply is, under the id that the
+reply ends with) and once more when the transaction ends; the later entry replaces the earlier one.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from gateway import metrics
+from gateway.checks.check import Named
+from gateway.journal import Entry, Journal, Spoken
+from gateway.log import log
+from gateway.mail.envelope import Transaction
+from gateway.mail.reply import Reply
+from gateway.mail.terms import Stage
+
+#: Words of a log line and of the counter `gatepost_transactions`.
+_OUTCOMES = {
+    "accept": "accepted",
+    "reject": "rejected",
+    "defer": "deferred",
+    "quarantine": "quarantined",
+    "greylist": "greylisted",
+}
+
+#: Decisions kept of one transaction, and after how many the journal hears of further ones only at the end.
+_VERDICTS = 200
+_WRITTEN_AT_ONCE = 5
+
+
+@dataclass(slots=True)
+class Account:
+    """The record of one transaction while it grows."""
+
+    tx: Transaction
+    revision: str
+    facts: Named = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    verdicts: list[Spoken] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    observed: tuple[tuple[str, str], ...] = ()
+    fired: tuple[str, ...] = ()
+    client_name: str = ""
+    backend: str = ""
+    fate: str = "none"
+    fate_detail: str = ""
+    _started: float = field(default_factory=time.monotonic)
+
+    def speak(
+        self, stage: Stage, action: str, rule: str, reply: Reply, *, because: str = "", recipient: str = ""
+    ) -> None:
+        """Notes a decision and its reply. Recipients accepted on the way are not noted one by one."""
+        text = " ".join((str(reply.code), reply.status, *reply.text))
+        if len(self.verdicts) < _VERDICTS:
+            self.verdicts.append(Spoken(stage.name.lower(), action, rule, text, because, recipient))
+        if rule:
+            metrics.rule_fired(rule, action)
+        if recipient and not reply.accepted:
+            self.refused.append(recipient)
+
+    def entry(self) -> Entry:
+        """The journal's entry as things stand."""
+        tx, last = self.tx, self.verdicts[-1] if self.verdicts else None
+        accepted = tuple(str(r.mailbox) for r in tx.envelope.recipients)
+        return Entry(
+            id=tx.id,
+            time=tx.started,
+            client=tx.session.client_ip,
+            sender=str(tx.envelope.reverse_path or ""),
+            recipients=(*accepted, *(r for r in self.refused if r not in accepted)),
+            client_name=self.client_name,
+            helo=tx.session.helo,
+            tls=tx.session.tls,
+            session=tx.session.id,
+            size=tx.message.size if tx.message is not None else tx.envelope.declared_size,
+            facts=dict(self.facts),
+            failed=dict(self.failed),
+            stage=last.stage if last else "",
+            action=last.action if last else "",
+            rule=last.rule if last else "",
+            because=last.because if last else "",
+            reply=last.reply if last else "",
+            verdicts=tuple(self.verdicts),
+            backend=self.backend,
+            fate=self.fate,
+            fate_detail=self.fate_detail,
+            revision=self.revision,
+            timings={**self.timings, "total": time.monotonic() - self._started},
+        )
+
+    def write(self, journal: Journal) -> None:
+        """Keeps the entry as things stand; not for every one of many refused recipients."""
+        if len(self.verdicts) <= _WRITTEN_AT_ONCE:
+            journal.record(self.entry())
+
+    def close(self, journal: Journal | None) -> None:
+        """The transaction ended: the log line, the final entry, the counters."""
+        entry = self.entry()
+        if journal is not None:
+            journal.record(entry)
+        outcome = "aborted" if self.fate == "aborted" else _OUTCOMES.get(entry.action, entry.action or "aborted")
+        metrics.transaction(outcome, entry.timings["total"])
+        log.info(
+            "transaction",
+            id=entry.id,
+            session=entry.session,
+            client=entry.client,
+            client_name=entry.client_name,
+            helo=entry.helo,
+            tls=entry.tls,
+            sender=entry.sender,
+            recipients=list(entry.recipients[:20]),
+            recipient_count=len(entry.recipients),
+            size=entry.size,
+            outcome=outcome,
+            stage=entry.stage,
+            rule=entry.rule,
+            reply=entry.reply,
+            backend=entry.backend,
+            fate=entry.fate,
+            fate_detail=entry.fate_detail,
+            observed=[f"{rule}: {action}" for rule, action in self.observed],
+            failed=entry.failed,
+            seconds=round(entry.timings["total"], 4),
+        )

@@ -1,0 +1,64 @@
+"""`gatepost`: the command line. One file a command; this one mounts them and keeps tracebacks from users.
+
+Exit status: 0 fine, 1 a fault was found, 2 a bad call.
+"""
+
+import sys
+
+import typer
+
+from gateway import __version__
+from gateway.cli import check, config, demo, greylist, journal, policy, rehearse, serve, sink
+from gateway.log import configure, log
+from gateway.mail.terms import Unavailable
+from gateway.yamlfile import ConfigError
+
+app = typer.Typer(
+    name="gatepost",
+    help="An SMTP-terminating security gateway. Start with: gatepost demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("check")(check.check)
+app.command("rehearse")(rehearse.rehearse)
+app.command("sink")(sink.sink)
+app.add_typer(config.app, name="config")
+app.add_typer(policy.app, name="policy")
+app.add_typer(journal.app, name="journal")
+app.add_typer(greylist.app, name="greylist")
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """The console script. Faults are one clear line each, never a traceback."""
+    try:
+        app()
+    except ConfigError as fault:
+        print(fault, file=sys.stderr)
+    except Unavailable as fault:
+        print(f"gatepost: {fault}", file=sys.stderr)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone (`| head`): nothing to say, nobody to say it to
+    except OSError as fault:
+        where = f"{fault.filename}: " if fault.filename else ""
+        print(f"gatepost: {where}{fault.strerror or fault}", file=sys.stderr)
+    except Exception:
+        configure()
+        log.exception("internal error; please report it with this line")
+    else:
+        return
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
