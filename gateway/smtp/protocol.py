@@ -237,9 +237,10 @@ class Dialogue:
         try:
             return self._wait(Content(reader.finish()))
         except SyntaxRefused as fault:
+            why = f"content refused: {reader.failed or fault}"
             if fault.close:  # octets that smuggle make every further octet suspect: never read on behind them
-                return self.hang_up(fault.reply, "content refused")
-            return Say(fault.reply, ended=self._end("content refused"))
+                return self.hang_up(fault.reply, why)
+            return Say(fault.reply, ended=self._end(why))
 
     def _rset(self, argument: bytes) -> Event:
         grammar.nothing(argument, "RSET")

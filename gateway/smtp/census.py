@@ -1,0 +1,95 @@
+"""How many connections there are, in all and from each network, over all workers: one table in shared memory.
+
+Each worker has a row that it alone writes and all read, so no lock is needed, and a worker that dies leaves only its
+own row wrong: the supervisor zeroes it, and its successor does so again on joining. A row holds the worker's total
+and two small tables of counters. A network (/24 or /64) counts in one cell of each, by a hash with a key that is new
+at every start, and its number is the lesser of the two sums: a stranger cannot choose addresses that fill another's
+cells, and chance collisions need to happen twice.
+
+The supervisor makes the memory (a memfd of `octets(workers)`) and hands it to all workers. Called by `server`.
+The bound is soft by one connection a worker: two may count at the same instant.
+"""
+
+import fcntl
+import hashlib
+import ipaddress
+import mmap
+import os
+import secrets
+
+_KEY = 16  # octets; every row begins with the same key, so that it outlives any row's zeroing
+_CELLS = 8192  # counters a table; two tables a row
+_TOTAL = _KEY // 4  # where a row's counters begin, in words of 32 bit
+_WIDTH = _TOTAL + 1 + 2 * _CELLS  # words of a row
+
+
+def octets(workers: int) -> int:
+    """The size of the table for so many workers; each has an equal part of it, in order."""
+    return 4 * _WIDTH * workers
+
+
+class Census:
+    """The table as worker `row` of `rows` sees it."""
+
+    def __init__(self, descriptor: int, row: int, rows: int) -> None:
+        """Joins the table behind `descriptor` (a memfd, which stays the caller's) and zeroes the worker's row."""
+        if not 0 <= row < rows:
+            raise ValueError(f"there is no row {row} of {rows}")
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        try:
+            if os.fstat(descriptor).st_size < octets(rows):
+                os.ftruncate(descriptor, octets(rows))
+            keys = (os.pread(descriptor, _KEY, octets(other)) for other in range(rows))
+            self._key = next(filter(any, keys), None) or secrets.token_bytes(_KEY)
+            os.pwrite(descriptor, self._key + bytes(octets(1) - _KEY), octets(row))
+        finally:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)
+        self._counters = memoryview(mmap.mmap(descriptor, octets(rows))).cast("I")
+        self._mine = row * _WIDTH
+        self._rows = range(0, rows * _WIDTH, _WIDTH)
+
+    @classmethod
+    def alone(cls) -> "Census":
+        """A table for a process that has no colleagues."""
+        descriptor = os.memfd_create("census")
+        try:
+            return cls(descriptor, 0, 1)
+        finally:
+            os.close(descriptor)
+
+    def take(self, ip: str) -> None:
+        """Counts a connection from `ip`."""
+        self._add(ip, 1)
+
+    def release(self, ip: str) -> None:
+        """A connection that was counted has ended."""
+        self._add(ip, -1)
+
+    def total(self) -> int:
+        """All connections of all workers."""
+        return sum(self._counters[row + _TOTAL] for row in self._rows)
+
+    def from_network(self, ip: str) -> int:
+        """Connections from the network of `ip`, over all workers; by a rare collision more than there are."""
+        first, second = self._cells(ip)
+        counters, rows = self._counters, self._rows
+        return min(sum(counters[row + first] for row in rows), sum(counters[row + second] for row in rows))
+
+    def _add(self, ip: str, step: int) -> None:
+        for cell in (_TOTAL, *self._cells(ip)):
+            at = self._mine + cell
+            self._counters[at] = max(0, self._counters[at] + step)
+
+    def _cells(self, ip: str) -> tuple[int, int]:
+        digest = hashlib.blake2b(network(ip).encode("ascii"), digest_size=8, key=self._key).digest()
+        value = int.from_bytes(digest, "big")
+        first = _TOTAL + 1
+        return first + value % _CELLS, first + _CELLS + (value >> 32) % _CELLS
+
+
+def network(ip: str) -> str:
+    """The /24 or /64 that counts as one client: "192.0.2.0/24", "2001:db8::/64"."""
+    if ":" not in ip:
+        return f"{ip.rpartition('.')[0]}.0/24"
+    prefix = int(ipaddress.IPv6Address(ip.partition("%")[0])) >> 64 << 64
+    return f"{ipaddress.IPv6Address(prefix)}/64"

@@ -1,0 +1,65 @@
+"""The face between the edge and the house: what decides (`Handler`), and what one listener allows (`Settings`).
+
+`pipeline` is the handler; `worker` makes the settings from the configuration.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
+from gateway.mail.message import Message, MessageWriter
+from gateway.mail.reply import Reply
+from gateway.smtp.events import Rules
+
+
+class Handler(Protocol):
+    """What decides. Every reply is final; an exception becomes 451 4.3.0 and never reaches the client."""
+
+    def connected(self, session: Session) -> Awaitable[Reply | None]:
+        """Before the banner. A reply (421) refuses the connection."""
+
+    def greeted(self, session: Session) -> None:
+        """HELO or EHLO was accepted."""
+
+    def mail(self, session: Session, envelope: Envelope) -> Awaitable[tuple[Reply, Transaction | None]]:
+        """MAIL: the reply, and on acceptance the transaction."""
+
+    def rcpt(self, tx: Transaction, recipient: Recipient) -> Awaitable[Reply]:
+        """RCPT: on acceptance the handler has added the recipient to the envelope."""
+
+    def data(self, tx: Transaction, message: Message) -> Awaitable[Reply]:
+        """After the final dot. Runs to its end even when the client has gone. `message` is closed afterwards."""
+
+    def aborted(self, tx: Transaction, why: str) -> None:
+        """The transaction ended without `data`."""
+
+    def disconnected(self, session: Session) -> None:
+        """The connection is over; the last call for this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds a client may take: until its greeting, for each command, for a whole message, for everything.
+
+    `rate` is the least octets a second of a message, after a grace of ten seconds.
+    """
+
+    greeting: float = 300.0
+    command: float = 300.0
+    data: float = 300.0
+    session: float = 300.0
+    rate: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one listener allows. Replaced as a whole on reload: connections keep those they began with."""
+
+    rules: Rules
+    connections: int = 2000
+    connections_per_network: int = 50
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    greeting_delay: float = 0.1
+    implicit_tls: bool = False
+    writer: Callable[[], MessageWriter] = MessageWriter
