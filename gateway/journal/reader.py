@@ -31,13 +31,17 @@ class Reader:
         """The same with their numbers, from which `after` goes on."""
         return self._rows("SELECT n, entry FROM entry ORDER BY n DESC LIMIT ?", count)[::-1]
 
+    def last(self) -> int:
+        """The number of the last entry; 0 when there is none."""
+        return max((number for number, _ in self.numbered(1)), default=0)
+
     def after(self, number: int, limit: int = 1000) -> list[tuple[int, Entry]]:
         """Entries written since the one of that number, oldest first: for following."""
         return self._rows("SELECT n, entry FROM entry WHERE n > ? ORDER BY n LIMIT ?", number, limit)
 
     def get(self, transaction_id: str) -> Entry | None:
         """The entry of that transaction; `None` when the journal has none (any more)."""
-        found = self._rows("SELECT n, entry FROM entry WHERE id = ? ORDER BY n DESC LIMIT 1", transaction_id)
+        found = self._rows("SELECT n, entry FROM entry WHERE id = ?", transaction_id)
         return found[0][1] if found else None
 
     def follow(self, number: int, pause: float = 0.3) -> Iterator[Entry]:

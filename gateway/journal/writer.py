@@ -16,8 +16,9 @@ from gateway.mail.terms import Unavailable
 
 _VERSION = 1
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS entry (n INTEGER PRIMARY KEY, id TEXT NOT NULL, time REAL NOT NULL, entry BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS entry_id ON entry (id);
+CREATE TABLE IF NOT EXISTS entry (
+  n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, time REAL NOT NULL, entry BLOB NOT NULL
+);
 CREATE INDEX IF NOT EXISTS entry_time ON entry (time)
 """
 _QUEUE = 2000  # entries; at 4 KB each 8 MB
@@ -49,7 +50,10 @@ class Journal:
         self._thread.start()
 
     def record(self, entry: Entry) -> None:
-        """Keeps the entry, or drops and counts it when the queue is full. The entry must not change any more."""
+        """Keeps the entry in place of an earlier one of the same id; drops and counts it when the queue is full.
+
+        The entry must not change any more.
+        """
         try:
             self._queue.put_nowait(entry)
         except queue.Full:
@@ -124,7 +128,7 @@ class Journal:
             self._thorough = False
         self._database.execute("BEGIN IMMEDIATE")
         try:
-            self._database.executemany("INSERT INTO entry (id, time, entry) VALUES (?, ?, ?)", rows)
+            self._database.executemany("INSERT OR REPLACE INTO entry (id, time, entry) VALUES (?, ?, ?)", rows)
             self._database.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already

@@ -7,6 +7,7 @@ Two different addresses that fall together cost nothing: the identity and the re
 """
 
 import hashlib
+import itertools
 import re
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -21,6 +22,7 @@ _BATV = re.compile(r"(?:prvs|btv1)=+[^=]*=+(.*)", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _SEGMENT = re.compile(r"[a-z0-9]*[0-9][a-z0-9]*")
 _DIGITS = re.compile(r"[0-9]+")
+_NUMBERS = re.compile(r"[0-9]+(?:[-._][0-9]+)+")  # "192-0-2-1", but not "mx2.out1"
 #: A segment with a digit and this long is a token as a whole (random hex, base 32 ...), not a name with a number.
 _TOKEN_LENGTH = 8
 #: RFC 5321 section 4.5.3.1 allows 64 + 1 + 255 octets; what is longer is kept as a digest, so that rows stay small.
@@ -60,10 +62,11 @@ def spells_address(name: str, address: IPv4Address | IPv6Address) -> bool:
         return digits in squeezed or digits[::-1] in squeezed or "-".join(groups) in host
     if address.packed.hex() in host:
         return True
-    octets = [str(octet) for octet in address.packed]
-    numbers = [number.lstrip("0") or "0" for number in _DIGITS.findall(host)]
-    for wanted in (octets[2:], octets[:1:-1]):
-        if any(numbers[start : start + 2] == wanted for start in range(len(numbers) - 1)):
+    octets = list(address.packed)
+    for run in _NUMBERS.findall(host):
+        numbers = [int(number[-4:]) for number in _DIGITS.findall(run)]
+        pairs = list(itertools.pairwise(numbers))
+        if (octets[2], octets[3]) in pairs or (octets[3], octets[2]) in pairs:
             return True
     padded = "".join(f"{octet:03d}" for octet in address.packed)
     return padded in host

@@ -1,0 +1,145 @@
+"""`gatepost journal`: what happened to a mail, and why. Reads only, beside a running gateway or without one.
+
+Exit status: 0 fine, 1 there is no such entry or no journal, 2 a bad call.
+"""
+
+import contextlib
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.shown import line, moment, visible
+from gateway.config import load_config
+from gateway.files import DiskFiles
+from gateway.journal import Entry, Reader
+
+app = typer.Typer(
+    help="What happened to a mail, and why.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+ConfigOption = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
+PathOption = Annotated[
+    Path | None, typer.Option("--journal", metavar="FILE", help="The journal's file, instead of a configuration.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+_DEFAULT = Path("gatepost.yaml")
+_REMEMBERED = 1000
+
+
+def _reader(config: Path, path: Path | None) -> Reader:
+    if path is None:
+        journal = load_config(config, DiskFiles()).journal
+        if journal is None:
+            print(f"{config}: keeps no journal; write  journal: {{path: FILE, keep: 30d}}", file=sys.stderr)
+            raise typer.Exit(1)
+        path = journal.path
+    return Reader(path)
+
+
+@app.command("tail")
+def tail(
+    count: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many.")] = 20,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as mails come; end with Ctrl-C.")] = False,
+    config: ConfigOption = _DEFAULT,
+    journal: PathOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the last mails, one a line, oldest first.
+
+    Example: gatepost journal tail -n 50 -f
+    """
+    with contextlib.closing(_reader(config, journal)) as reader:
+        rows = reader.numbered(count)
+        last = rows[-1][0] if rows else reader.last()
+        for _, entry in rows:
+            print(line(asdict(entry)) if as_json else brief(entry))
+        if not follow:
+            return
+        told: dict[str, str] = {}  # an entry comes again when its mail ends: tell only what is new
+        with contextlib.suppress(KeyboardInterrupt):
+            for entry in reader.follow(last):
+                text = brief(entry)
+                if told.get(entry.id) != text:
+                    print(line(asdict(entry)) if as_json else text, flush=True)
+                told[entry.id] = text
+                if len(told) > _REMEMBERED:
+                    del told[next(iter(told))]
+
+
+@app.command("show")
+def show(
+    transaction: Annotated[str, typer.Argument(metavar="ID", help="The last word of a reply of ours.")],
+    config: ConfigOption = _DEFAULT,
+    journal: PathOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain one mail: who sent it, what was found out, which rule decided, what was answered, where it went.
+
+    The ID is the last word of every refusal; a bounce quotes it.
+
+    Example: gatepost journal show 1HBQ7TWK3F9R
+    """
+    with contextlib.closing(_reader(config, journal)) as reader:
+        entry = reader.get(transaction.strip().upper())
+    if entry is None:
+        print(f"gatepost: the journal has no mail with the id {visible(transaction)}", file=sys.stderr)
+        raise typer.Exit(1)
+    print(line(asdict(entry)) if as_json else explained(entry))
+
+
+def brief(entry: Entry) -> str:
+    """One line for a list."""
+    first = entry.recipients[0] if entry.recipients else "-"
+    more = f" +{len(entry.recipients) - 1}" if len(entry.recipients) > 1 else ""
+    rule = f" [{entry.rule}]" if entry.rule else ""
+    fate = f" {entry.fate}" if entry.fate not in {"", "none"} else ""
+    text = f"{entry.action or '-'}{rule}{fate}  {entry.client}  <{entry.sender}> -> <{first}>{more}  {entry.reply}"
+    return f"{moment(entry.time)} {visible(entry.id)} {visible(text)}"
+
+
+def explained(entry: Entry) -> str:
+    """All that is known of a mail, for people."""
+    who = entry.client + (f" ({entry.client_name})" if entry.client_name else "")
+    said = (f", says it is {entry.helo}" if entry.helo else "") + (f", {entry.tls}" if entry.tls else ", no TLS")
+    rows: list[tuple[str, object]] = [
+        ("id", entry.id + (f"   session {entry.session}" if entry.session else "")),
+        ("time", moment(entry.time)),
+        ("client", who + said),
+        ("from", f"<{entry.sender}>"),
+        *((("to" if not number else ""), f"<{each}>") for number, each in enumerate(entry.recipients)),
+        ("size", f"{entry.size} octets"),
+    ]
+    verdict = " at ".join(word for word in (entry.action, entry.stage.upper()) if word) or "none"
+    rows += [
+        ("verdict", verdict),
+        ("rule", entry.rule or "none: no policy rule decided this"),
+        ("because", entry.because),
+        ("reply", entry.reply),
+        ("fate", " ".join(word for word in (entry.fate, entry.backend and f"at {entry.backend}") if word)),
+        ("", entry.fate_detail),
+        ("policy", entry.revision),
+    ]
+    lines = [f"{name:<9}{visible(value)}" for name, value in rows if value]
+    if len(entry.verdicts) > 1:
+        lines += ["", "answers, in order"]
+        for each in entry.verdicts:
+            whom = f"<{each.recipient}> " if each.recipient else ""
+            rule = f"[{each.rule}] " if each.rule else ""
+            lines.append(visible(f"  {each.stage:<8}{whom}{each.action} {rule}{each.reply}"))
+    lines += _table("facts", entry.facts)
+    lines += _table("checks that failed", entry.failed)
+    lines += _table("seconds", {step: f"{seconds:.3f}" for step, seconds in entry.timings.items()})
+    return "\n".join(lines)
+
+
+def _table(title: str, values: "dict[str, object] | dict[str, str]") -> list[str]:
+    if not values:
+        return []
+    width = max(len(visible(name)) for name in values)
+    return ["", title, *(f"  {visible(name):<{width}}  {visible(value)}" for name, value in sorted(values.items()))]

@@ -1,0 +1,294 @@
+"""The SQLite store: the greylist against a model, many workers, bounds, and what breaks."""
+
+import contextlib
+import os
+import sqlite3
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.clock import ManualClock
+from gateway.mail.terms import Unavailable
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import TRUSTED_AFTER, Greylisted, GreylistKey
+
+NOW = 1_700_000_000.0
+WAIT, WINDOW, KEEP = 300.0, 3600.0, 36 * 86400.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with contextlib.closing(SqliteStore(tmp_path / "state.db", ManualClock())) as opened:
+        yield opened
+
+
+def attempt(
+    store: SqliteStore, at: float, identity: str = "net:192.0.2.0/24", sender: str = "a@x.example"
+) -> Greylisted:
+    key = GreylistKey(identity, sender, "b@y.example")
+    return store.greylist(key, now=NOW + at, wait=WAIT, window=WINDOW, keep=KEEP)
+
+
+def fill(store: SqliteStore) -> None:
+    for number in range(2000):
+        attempt(store, 0, sender=f"{number}@x.example")
+
+
+def test_the_life_of_a_triplet(store: SqliteStore) -> None:
+    assert attempt(store, 0) == Greylisted(False, WAIT)
+    assert attempt(store, 100) == Greylisted(False, WAIT - 100)
+    assert attempt(store, WAIT) == Greylisted(True, 0.0)
+    assert attempt(store, WAIT + KEEP - 1).passed  # remembered, and counted anew from here
+    assert attempt(store, WAIT + 2 * KEEP - 2).passed
+    assert attempt(store, WAIT + 3 * KEEP) == Greylisted(False, WAIT)
+
+
+def test_a_retry_after_the_window_starts_anew(store: SqliteStore) -> None:
+    attempt(store, 0)
+    assert attempt(store, WINDOW) == Greylisted(False, WAIT)
+    assert attempt(store, WINDOW + WAIT - 1) == Greylisted(False, 1)
+    assert attempt(store, WINDOW + WAIT).passed
+
+
+def test_a_window_shorter_than_the_wait_still_lets_somebody_pass(store: SqliteStore) -> None:
+    key = GreylistKey("i", "s", "r")
+    assert not store.greylist(key, now=NOW, wait=300, window=10, keep=KEEP).passed
+    assert store.greylist(key, now=NOW + 301, wait=300, window=10, keep=KEEP).passed
+
+
+def test_a_clock_set_back_does_not_make_anybody_wait_longer(store: SqliteStore) -> None:
+    attempt(store, 1e8)
+    assert attempt(store, 0) == Greylisted(False, WAIT)
+    assert attempt(store, WAIT).passed
+
+
+def test_an_identity_that_passed_enough_is_exempt_until_unused_for_keep(store: SqliteStore) -> None:
+    for number in range(TRUSTED_AFTER):
+        assert not attempt(store, 0, sender=f"{number}").passed
+        assert not attempt(store, 1, sender="new").passed
+    for number in range(TRUSTED_AFTER):
+        assert attempt(store, WAIT, sender=f"{number}").passed
+    assert attempt(store, WAIT, sender="never seen").passed
+    assert not attempt(store, WAIT, identity="net:198.51.100.0/24").passed
+    assert attempt(store, KEEP, sender="never seen").passed
+    assert attempt(store, 2 * KEEP - 1, sender="never seen").passed
+    assert not attempt(store, 4 * KEEP, sender="never seen").passed
+
+
+def test_the_same_triplet_five_times_earns_no_exemption(store: SqliteStore) -> None:
+    for at in (0, WAIT, WAIT + 1, WAIT + 2, WAIT + 3, WAIT + 4):
+        attempt(store, at)
+    assert not attempt(store, WAIT + 5, sender="other").passed
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from([0.0, 1.0, 299.0, 300.0, 3300.0, 3600.0, KEEP]), st.integers(0, 6)), max_size=40
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps)
+def test_it_is_the_model(taken: list[tuple[float, int]]) -> None:
+    """Any history gives what a dozen lines of Python say."""
+    first: dict[int, float] = {}
+    until: dict[int, float] = {}
+    passed: dict[int, bool] = {}
+    exempt = 0.0
+    now = NOW
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(SqliteStore(Path(folder) / "s.db", ManualClock())) as store,
+    ):
+        for pause, number in taken:
+            now += pause
+            got = store.greylist(GreylistKey("i", str(number), "r"), now=now, wait=WAIT, window=WINDOW, keep=KEEP)
+            if now < exempt:
+                assert got.passed
+                if now + KEEP - exempt > 3600:
+                    exempt = now + KEEP
+                continue
+            if now >= until.get(number, 0.0):
+                first[number], until[number], passed[number] = now, now + WINDOW, False
+            elif passed[number] or now >= first[number] + WAIT:
+                new = not passed[number]
+                passed[number], until[number] = True, now + KEEP
+                if new and sum(passed[n] and until[n] > now for n in passed) >= TRUSTED_AFTER:
+                    exempt = now + KEEP
+            assert got.passed == passed[number]
+            assert got.wait_left == (0.0 if got.passed else first[number] + WAIT - now)
+
+
+def test_workers_share_one_count(tmp_path: Path) -> None:
+    """Four workers race on few triplets: no attempt is lost, none passes early."""
+    results: list[Greylisted] = []
+
+    def work() -> None:
+        with contextlib.closing(SqliteStore(tmp_path / "s.db", ManualClock())) as mine:
+            results.extend(attempt(mine, 0, sender=str(number % 3)) for number in range(60))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 240
+    assert not any(result.passed for result in results)
+    with contextlib.closing(SqliteStore(tmp_path / "s.db", ManualClock())) as store:
+        assert sorted(row.attempts for row in store.greylist_list(NOW)) == [80, 80, 80]
+
+
+def test_a_flood_is_bounded_and_spares_those_that_passed(tmp_path: Path) -> None:
+    with contextlib.closing(SqliteStore(tmp_path / "s.db", ManualClock(), rows=500)) as store:
+        attempt(store, 0)
+        attempt(store, WAIT)
+        for number in range(5000):
+            attempt(store, WAIT, sender=f"flood-{number}")
+        store.purge(NOW + WAIT)
+        rows = store.greylist_list(NOW + WAIT, limit=10_000)
+        assert len(rows) <= 501
+        assert attempt(store, WAIT + 1).passed
+        assert {row.sender for row in rows} >= {f"flood-{number}" for number in range(4600, 5000)}
+
+
+def test_those_that_passed_are_bounded_too(tmp_path: Path) -> None:
+    with contextlib.closing(SqliteStore(tmp_path / "s.db", ManualClock(), rows=20)) as store:
+        for number in range(60):
+            for at in (0, WAIT):
+                attempt(store, at + number, identity=f"i{number}")
+        store.purge(NOW + 1000)
+        assert len(store.greylist_list(NOW + 1000)) == 20
+
+
+def test_purge_removes_what_expired(store: SqliteStore) -> None:
+    attempt(store, 0)
+    store.remember_recipient("main", "b@y.example", True, NOW + 10)
+    assert store.purge(NOW) == 0
+    assert store.purge(NOW + WINDOW) == 2
+
+
+def test_recipients(store: SqliteStore) -> None:
+    assert store.recipient("main", "b@y.example", NOW) is None
+    store.remember_recipient("main", "b@y.example", True, NOW + 10)
+    store.remember_recipient("main", "c@y.example", False, NOW + 10)
+    assert store.recipient("main", "b@y.example", NOW) is True
+    assert store.recipient("main", "c@y.example", NOW) is False
+    assert store.recipient("other", "b@y.example", NOW) is None
+    assert store.recipient("main", "b@y.example", NOW + 10) is None
+    store.remember_recipient("main", "b@y.example", False, NOW + 10)
+    assert store.recipient("main", "b@y.example", NOW) is False
+    store.forget_recipient("main", "b@y.example")
+    assert store.recipient("main", "b@y.example", NOW) is None
+
+
+def test_list_release_forget(store: SqliteStore) -> None:
+    attempt(store, 0, "spf:x.example")
+    attempt(store, 1, "net:192.0.2.0/24", sender="a@z.example")
+    assert [row.identity for row in store.greylist_list(NOW + 1)] == ["net:192.0.2.0/24", "spf:x.example"]
+    for match in ("x.example", "spf:x.example", "a@x.example", "X.Example"):
+        assert [row.identity for row in store.greylist_list(NOW + 1, match=match)] == ["spf:x.example"], match
+    assert store.greylist_list(NOW + 1, match="example") == []
+    assert store.greylist_release("x.example", now=NOW + 2, keep=KEEP) == 1
+    assert store.greylist_release("x.example", now=NOW + 2, keep=KEEP) == 0
+    assert attempt(store, 3, "spf:x.example").passed
+    assert not attempt(store, 3, "net:192.0.2.0/24", sender="a@z.example").passed
+    assert store.greylist_forget("y.example") == 2
+    assert not attempt(store, 4, "spf:x.example").passed
+
+
+def test_forget_takes_the_exemption(store: SqliteStore) -> None:
+    for at in (0, WAIT):
+        for number in range(TRUSTED_AFTER):
+            attempt(store, at, "spf:x.example", sender=str(number))
+    assert [row.state for row in store.greylist_list(NOW + WAIT, match="x.example")] == ["exempt"] + ["passed"] * 5
+    store.greylist_forget("spf:x.example")
+    assert not attempt(store, WAIT, "spf:x.example").passed
+
+
+def test_the_file_is_private(store: SqliteStore, tmp_path: Path) -> None:
+    attempt(store, 0)
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"folder .* does not exist; create it"):
+        SqliteStore(tmp_path / "no" / "state.db", ManualClock())
+
+
+@pytest.mark.parametrize("octets", [b"this is no database " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_is_set_aside(tmp_path: Path, octets: bytes) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(octets)
+    with contextlib.closing(SqliteStore(path, ManualClock(NOW))) as store:
+        assert not attempt(store, 0).passed
+    assert (tmp_path / f"state.db.damaged-{int(NOW)}").read_bytes() == octets
+
+
+def test_damage_found_on_the_way_is_unavailable_once_and_then_healed(tmp_path: Path) -> None:
+    path, clock = tmp_path / "state.db", ManualClock(NOW)
+    with contextlib.closing(SqliteStore(path, clock)) as store:
+        fill(store)
+    octets = bytearray(path.read_bytes())
+    octets[8192:] = os.urandom(len(octets) - 8192)
+    path.write_bytes(octets)
+    with contextlib.closing(SqliteStore(path, clock)) as store:
+        with pytest.raises(Unavailable):
+            fill(store)
+        with pytest.raises(Unavailable, match="a moment ago"):
+            attempt(store, 0)
+        clock.advance(1)
+        assert not attempt(store, 0).passed
+    assert list(tmp_path.glob("state.db.damaged-*"))
+
+
+def test_a_file_that_was_replaced_is_followed(tmp_path: Path) -> None:
+    path, clock = tmp_path / "state.db", ManualClock(NOW)
+    with contextlib.closing(SqliteStore(path, clock)) as store, contextlib.ExitStack() as other:
+        attempt(store, 0)
+        for each in tmp_path.glob("state.db*"):
+            each.unlink()
+        fresh = SqliteStore(path, clock)
+        other.callback(fresh.close)
+        attempt(fresh, 0, sender="fresh")
+        store.purge(NOW)
+        assert [row.sender for row in store.greylist_list(NOW)] == ["fresh"]
+
+
+def test_a_locked_file_is_unavailable_in_time(store: SqliteStore, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="locked"):
+            attempt(store, 0)
+        assert time.monotonic() - began < 0.25
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="a moment ago"):
+            attempt(store, 0)
+        assert time.monotonic() - began < 0.05
+
+
+def test_a_full_disk_is_unavailable_and_heals(tmp_path: Path) -> None:
+    clock = ManualClock(NOW)
+    with contextlib.closing(SqliteStore(tmp_path / "state.db", clock)) as store:
+        assert store._database is not None
+        store._database.execute("PRAGMA max_page_count = 30")
+        with pytest.raises(Unavailable, match="full"):
+            fill(store)
+        store._database.execute("PRAGMA max_page_count = 100000")
+        clock.advance(1)
+        assert not attempt(store, 0).passed
+
+
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(Unavailable, match="newer version"):
+        SqliteStore(path, ManualClock())
