@@ -70,7 +70,7 @@ class Connection:
         except OSError as why:
             raise Unreachable(f"{endpoint}: {why}") from None
         try:
-            banner = await _before_service(wire)
+            banner = await wire.response()
             if banner.code != 220:
                 raise _no_service("banner", banner)
             offered = await _ehlo(wire, hostname)
@@ -84,6 +84,8 @@ class Connection:
                 raise OutOfPlace(f"{ready.code} in reply to STARTTLS")
             await wire.start_tls(context, endpoint.name)
             return cls(wire, endpoint, await _ehlo(wire, hostname))
+        except Lost as why:  # a service that hangs up before it serves is none
+            raise Unreachable(f"{endpoint}: {why.why}") from None
         except BaseException:
             wire.abort()
             raise
@@ -185,7 +187,11 @@ class Connection:
             response = await self._next()
             if means_yes(step, response):
                 if step is Step.DATA and decided is not None:
-                    await self._lone_dot()
+                    if refused:
+                        await self._lone_dot()
+                    else:
+                        # It refused MAIL and took RCPT all the same: a dot would deliver an empty mail.
+                        self._wire.abort()
                 decided = decided or (Answer(step, response) if index == len(steps) - 1 else None)
                 continue
             if step is Step.RCPT:
@@ -247,14 +253,6 @@ class Connection:
         else:
             if response.code != 250:
                 self.close()
-
-
-async def _before_service(wire: Wire) -> Response:
-    """The banner. A service that hangs up instead of greeting us is none."""
-    try:
-        return await wire.response()
-    except Lost as why:
-        raise Unreachable(why.why) from None
 
 
 def _no_service(step: str, response: Response) -> Unreachable | OutOfPlace:

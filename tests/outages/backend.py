@@ -22,17 +22,19 @@ class Act(Enum):
     CLOSE = "close"
     RESET = "reset"
     HANG = "hang"
+    STALL = "stall"  # reads no more
+    READ = "read"  # waits for octets, and drops them
     GOOD = "good"  # the good reply
 
 
-CLOSE, RESET, HANG, GOOD = Act.CLOSE, Act.RESET, Act.HANG, Act.GOOD
-Action = bytes | Act | tuple[bytes | Act, ...]
+CLOSE, RESET, HANG, STALL, READ, GOOD = Act.CLOSE, Act.RESET, Act.HANG, Act.STALL, Act.READ, Act.GOOD
+Action = bytes | Act | tuple[bytes | Act | asyncio.Event, ...]  # an event is waited for
 Script = Mapping[str, Action]
 
 FEATURES = ("PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8")
 
 
-class Gone(Exception):
+class Gone(Exception):  # noqa: N818
     """The script closed the connection."""
 
 
@@ -97,7 +99,7 @@ class Talk:
     ) -> None:
         self.backend, self.number, self.reader, self.writer = backend, number, reader, writer
         self.script = backend.scripts[min(number, len(backend.scripts) - 1)]
-        self.tls = False
+        self.tls = self.sender = False
         self.recipients = 0
 
     async def run(self) -> None:
@@ -124,7 +126,9 @@ class Talk:
                 await self.say(b"530 5.7.0 no\r\n")
             elif verb == "MAIL":
                 self.recipients = 0
-                await self.do("mail", b"250 2.1.0 sender ok\r\n")
+                self.sender = await self.do("mail", b"250 2.1.0 sender ok\r\n")
+            elif verb == "RCPT" and not self.sender and "rcpt" not in self.script:
+                await self.say(b"503 5.5.1 need MAIL\r\n")
             elif verb == "RCPT":
                 address = line[line.find("<") + 1 : line.rfind(">")]
                 if await self.do(
@@ -181,6 +185,14 @@ class Talk:
                 while await self.reader.read(2**16):
                     pass
                 raise Gone
+            if act is STALL:
+                await asyncio.Event().wait()
+            if act is READ:
+                await self.reader.read(2**16)
+                continue
+            if isinstance(act, asyncio.Event):
+                await act.wait()
+                continue
             octets = good if act is GOOD else act
             assert isinstance(octets, bytes)
             positive = positive or act is GOOD or octets[:1] in (b"2", b"3")
