@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from gateway.checks.check import Value
-from gateway.policy import lists
+from gateway.policy.lists import NamedList, Network, entry
 from gateway.policy.rules import Action
 from gateway.policy.vocabulary import FACTS, LATER, Known
 from gateway.yamlfile import Data, Fault, Loc, Position, Problem, nearest
@@ -72,7 +72,7 @@ class Case:
     name: str
     position: Position
     given: Mapping[str, Value] = field(default_factory=dict)
-    lists: Mapping[str, lists.NamedList] = field(default_factory=dict)
+    lists: Mapping[str, NamedList] = field(default_factory=dict)
     greylist: str = "waiting"
     action: str = ""
     rule: str = ""
@@ -129,7 +129,7 @@ def _derived(given: Mapping[str, Value]) -> dict[str, Value]:
     return found
 
 
-def read_case(reader: "Reader", named: Mapping[str, lists.NamedList], rule: str) -> Case:
+def read_case(reader: "Reader", named: Mapping[str, NamedList], rule: str) -> Case:
     """The test; `rule` is the one it stands under, which it means unless it names another."""
     reader.keys(("name", "given", "expect"), ("expect",), "a test")
     position = reader.document.position(reader.loc)
@@ -179,12 +179,12 @@ def _expect_keys(reader: "Reader", expect: Mapping[str, Data]) -> None:
         reader.error(("expect", "stage"), f"'stage' cannot be '{expect['stage']}'", f"one of: {', '.join(stages)}")
 
 
-_Given = tuple[dict[str, Value], dict[str, lists.NamedList], str]
+_Given = tuple[dict[str, Value], dict[str, NamedList], str]
 
 
-def _given(reader: "Reader", named: Mapping[str, lists.NamedList]) -> _Given:
+def _given(reader: "Reader", named: Mapping[str, NamedList]) -> _Given:
     facts: dict[str, Value] = {}
-    other: dict[str, lists.NamedList] = {}
+    other: dict[str, NamedList] = {}
     greylist = "waiting"
     given = reader.data.get("given", {})
     if not isinstance(given, dict):
@@ -201,7 +201,7 @@ def _given(reader: "Reader", named: Mapping[str, lists.NamedList]) -> _Given:
             if key not in named:
                 reader.error(loc, f"unknown list '{name}'", nearest(key, named), key=True)
             else:
-                other[key] = lists.NamedList(key, _entries(reader, value, loc))
+                other[key] = NamedList(key, _entries(reader, value, loc))
         elif name not in FACTS:
             what = f"the fact '{name}' is not available in this release" if name in LATER else f"unknown fact '{name}'"
             reader.error(loc, what, "" if name in LATER else nearest(name, FACTS), key=True)
@@ -236,14 +236,14 @@ def _value(reader: "Reader", name: str, known: Known, value: Data, loc: Loc) -> 
     return None
 
 
-def _entries(reader: "Reader", value: Data, loc: Loc) -> "list[str | lists.Network]":
+def _entries(reader: "Reader", value: Data, loc: Loc) -> list[str | Network]:
     if not isinstance(value, list):
         reader.error(loc, "a list is written [entry, entry]")
         return []
-    found: list[str | lists.Network] = []
+    found: list[str | Network] = []
     for index, item in enumerate(value):
         try:
-            found.append(lists.entry(str(item)))
+            found.append(entry(str(item)))
         except ValueError as why:
             what, _, hint = str(why).partition(": ")
             reader.error((*loc, index), what, hint)

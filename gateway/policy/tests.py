@@ -115,9 +115,7 @@ def _failure(policy: Policy, case: Case, ran: Run) -> str:
         case "observe":
             return "" if case.rule in dict(ran.progress.observed) else f"expected that {case.rule} observes; {found}"
         case _:
-            fired = [
-                rule.id for name in ran.progress.fired if (rule := policy.rule(name)) and rule.action == case.action
-            ]
+            fired = {one.id for one in policy.rules if one.id in ran.progress.fired and one.action == case.action}
             right = case.rule in fired if case.rule else bool(fired)
             if not right:
                 return f"expected {case.action} by {case.rule or 'some rule'}; {found}"
