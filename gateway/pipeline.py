@@ -14,6 +14,7 @@ new house. A fault of ours is a 4xx: whatever is raised here becomes 451 4.3.0 i
 RFC 5321 section 3.3 (transactions), 4.5.3.1.10 (452 for recipients).
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from gateway.checks.iprev import Iprev
 from gateway.checks.spf import Spf
 from gateway.clock import Clock
 from gateway.config import Config
+from gateway.dns.resolver import Resolver
 from gateway.dress import prepended, removed
 from gateway.journal import Journal
 from gateway.log import log
@@ -35,7 +37,7 @@ from gateway.mail.message import Message
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Stage, Unavailable
 from gateway.policy.judge import Effect, Need, Progress, Verdict
-from gateway.policy.loader import Policy
+from gateway.policy.loader import DataClass, Policy
 from gateway.policy.rules import Action
 from gateway.relay.delivery import Delivered, Known, Refused, Relay
 from gateway.state import greylist
@@ -56,6 +58,7 @@ class House:
     policy: Policy
     checks: Mapping[type[AnyCheck], AnyCheck]
     relay: Relay
+    resolver: Resolver
     store: Store
     clock: Clock
     journal: Journal | None = None
@@ -73,6 +76,13 @@ class Pipeline:
         self.house = house
         self._sessions: dict[str, tuple[House, Facts]] = {}
         self._journeys: dict[str, Journey] = {}
+        self._ended = asyncio.Event()
+
+    async def released(self, house: House) -> None:
+        """Waits until no transaction uses that house."""
+        while any(journey.house is house for journey in self._journeys.values()):
+            self._ended.clear()
+            await self._ended.wait()
 
     async def connected(self, session: Session) -> Reply | None:
         """A client has connected: what needs its address alone starts. A reply refuses it at the banner."""
@@ -106,24 +116,30 @@ class Pipeline:
 
     async def data(self, tx: Transaction, message: Message) -> Reply:
         """The whole message is here: the final answer."""
-        journey = self._journeys.pop(tx.id)
+        journey = self._journeys[tx.id]
         tx.message = message
         try:
             return await journey.data(message)
         finally:
             await journey.end()
+            self._forget(tx)
 
     def aborted(self, tx: Transaction, why: str) -> None:
         """The transaction ended without delivery: RSET, a lost connection, a message refused by the edge."""
-        journey = self._journeys.pop(tx.id, None)
+        journey = self._journeys.get(tx.id)
         if journey is not None:
             journey.abort(why)
+            self._forget(tx)
 
     def disconnected(self, session: Session) -> None:
         """The connection is gone."""
         _, facts = self._sessions.pop(session.id, (None, None))
         if facts is not None:
             facts.cancel()
+
+    def _forget(self, tx: Transaction) -> None:
+        del self._journeys[tx.id]
+        self._ended.set()
 
     def _facts_of(self, session: Session) -> Facts:
         """The facts of the session, begun anew when a reload came between."""
@@ -153,8 +169,10 @@ class Journey:
         self._progress = Progress()
         self._early: Verdict | None = None
         self._early_done = False
-        self._group: tuple[object, ...] = ()
+        # What the first recipient fixed: later ones must agree (452 4.5.3 else).
         self._backend = ""
+        self._group: DataClass | None = None
+        self._first = Progress()
         self._greylisting: set[str] = set()  # rules whose greylist waits
 
     def start(self, stage: Stage) -> None:
@@ -172,8 +190,7 @@ class Journey:
         backend = house.relay.route(recipient.mailbox.domain or next(iter(house.config.domains)))
         if backend is None:
             return self._refuse(Stage.RCPT, RELAY_DENIED, address)
-        group = (backend, house.policy.data_class(address))
-        if self._group and self._group[:2] != group:
+        if self._backend and self._backend != backend:
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
         if not self._early_done:
             await self._decide_early()
@@ -182,13 +199,14 @@ class Journey:
             verdict, progress, known = await self._decide_rcpt(recipient, backend)
         if verdict is not None and verdict.final:
             return self.speak(Stage.RCPT, verdict, address)
-        if self._group and self._group != (*group, *_binding(progress)):
+        group = house.policy.data_class(address, progress)
+        if self._group is not None and self._group != group:
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
         known = known or await house.relay.known(backend, self.tx, recipient.mailbox)
         if known.reply is not None:
             return self._refuse(Stage.RCPT, known.reply, address)
-        self._group, self._backend = (*group, *_binding(progress)), backend
-        self._progress = progress
+        if self._group is None:
+            self._backend, self._group, self._first = backend, group, progress
         self.tx.envelope.recipients.append(recipient)
         return Reply(250, "2.1.5", ("Recipient ok",))
 
@@ -231,7 +249,7 @@ class Journey:
         self.start(Stage.DATA)
         recipient = str(self.tx.envelope.recipients[0].mailbox)
         own: Named = {"message.size": message.size}
-        verdict, self._progress = await self._judge(Stage.DATA, own, self._progress, recipient)
+        verdict, self._progress = await self._judge(Stage.DATA, own, self._first, recipient)
         if verdict is not None and verdict.final:
             return self.speak(Stage.DATA, verdict)
         return await self._deliver(message, verdict)
@@ -370,9 +388,3 @@ class Journey:
     def _close(self) -> None:
         self._record()
         self.account.close(self.house.journal)
-
-
-def _binding(progress: Progress) -> tuple[object, ...]:
-    """What RCPT rules did that reaches to DATA: recipients that differ in it cannot share a transaction."""
-    held = progress.held.rule if progress.held else ""
-    return progress.accepted, held, progress.exempted, progress.tags

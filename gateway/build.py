@@ -1,0 +1,135 @@
+"""From configuration to the object graph. Everything is handed over here; nothing is global.
+
+`plan` reads and checks all files and finds all that is wrong; `build` makes the `House` of it. Used by `worker`, and by
+the commands that judge mail without serving (`check`, `rehearse`).
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway import tls
+from gateway.checks.arc import Arc
+from gateway.checks.author import Author
+from gateway.checks.client import Client
+from gateway.checks.content import Content
+from gateway.checks.dkim import Dkim
+from gateway.checks.dmarc import Dmarc
+from gateway.checks.facts import AnyCheck
+from gateway.checks.helo import Helo
+from gateway.checks.iprev import Iprev
+from gateway.checks.mail import Mail
+from gateway.checks.spf import Spf
+from gateway.clock import Clock
+from gateway.config import Config, Listener, load_config
+from gateway.dns.resolver import Resolver
+from gateway.dns.stub import Stub
+from gateway.dns.zone import Zone
+from gateway.files import Files
+from gateway.journal import Journal
+from gateway.pipeline import House
+from gateway.policy.loader import Policy, load_policies
+from gateway.policy.rules import Action
+from gateway.relay.delivery import Relay
+from gateway.smtp.events import Rules
+from gateway.smtp.handler import Deadlines, Settings
+from gateway.state.store import Store
+from gateway.yamlfile import Problem
+
+#: The list of sealers whose ARC chains count (`arc.trusted`).
+ARC_SEALERS = "arc-sealers"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A configuration with its policy and TLS contexts: all that can be wrong has been found."""
+
+    config: Config
+    policy: Policy
+    contexts: tuple[ssl.SSLContext | None, ...]  # one a listener
+    files: Files
+    warnings: tuple[Problem, ...] = ()
+
+
+def plan(path: Path, files: Files, clock: Clock, *, today: bool) -> Plan:
+    """Reads and checks everything. Raises `ConfigError` with all that is wrong in one kind of file.
+
+    `today` false: the files were validated before, and a rule that has expired since must not stop a worker.
+    """
+    warnings: list[Problem] = []
+    config = load_config(path, files, warnings=warnings, now=clock.now())
+    day = datetime.fromtimestamp(clock.now(), UTC).date() if today else None
+    policy = load_policies(config.policies, config.lists, files, today=day)
+    warnings += policy.warnings
+    for rule in policy.rules:
+        if rule.action is Action.QUARANTINE and config.quarantine is None and not rule.observe:
+            what = f"rule '{rule.id}' quarantines, and no quarantine mailbox is configured"
+            hint = "such mail is deferred; add quarantine: MAILBOX to the configuration"
+            warnings.append(Problem(rule.when_position, what, hint, "warning"))
+    if config.dns.zone is not None:
+        Zone.load(config.dns.zone, files)
+    contexts = tuple(_context(listener, files) for listener in config.listeners)
+    backends = tls.ClientContexts(files)
+    for backend in config.backends.values():
+        backends.get(backend.tls.ca, backend.tls.minimum)
+    return Plan(config, policy, contexts, files, tuple(warnings))
+
+
+def build(
+    made: Plan, *, clock: Clock, store: Store, resolver: Resolver, journal: Journal | None, workers: int = 1
+) -> House:
+    """The object graph of one configuration. `workers` share the connections to each backend."""
+    config = made.config
+    fewest = min(backend.connections for backend in config.backends.values())
+    share = {name: max(1, backend.connections // workers) for name, backend in config.backends.items()}
+    relay = Relay(
+        config, config.hostname, resolver, store, clock, max(share.values(), default=fewest), files=made.files
+    )
+    return House(config, made.policy, checks(made, resolver, clock), relay, resolver, store, clock, journal)
+
+
+def checks(made: Plan, resolver: Resolver, clock: Clock) -> Mapping[type[AnyCheck], AnyCheck]:
+    """Every check, in the order in which Authentication-Results tells of them."""
+    config, lists = made.config, made.policy.lists
+    sealers = lists[ARC_SEALERS].texts if ARC_SEALERS in lists else frozenset[str]()
+    every: tuple[AnyCheck, ...] = (
+        Client(),
+        Iprev(resolver),
+        Helo(),
+        Mail(),
+        Spf(resolver, clock, config.hostname),
+        Author(resolver, tuple(config.domains)),
+        Content(),
+        Dkim(resolver, clock),
+        Arc(resolver, sealers),
+        Dmarc(resolver),
+    )
+    return {type(check): check for check in every}
+
+
+def resolver_of(config: Config, files: Files, clock: Clock) -> Resolver:
+    """The resolver that the configuration names: a zone file, its servers, or those of /etc/resolv.conf."""
+    zone = config.dns.zone
+    source = Zone.load(zone, files) if zone is not None else Stub(config.dns.servers)
+    return Resolver(source, clock, timeout=config.dns.timeout)
+
+
+def settings_of(config: Config, listener: Listener) -> Settings:
+    """What one listener allows."""
+    limits, times = config.limits, config.deadlines
+    return Settings(
+        Rules(config.hostname, limits.message, limits.recipients, listener.starttls),
+        limits.connections,
+        limits.connections_per_network,
+        Deadlines(times.greeting, times.command, times.data, times.session, times.rate),
+        config.greeting_delay,
+        listener.implicit_tls,
+    )
+
+
+def _context(listener: Listener, files: Files) -> ssl.SSLContext | None:
+    if not listener.tls:
+        return None
+    return tls.server_context([(pair.certificate, pair.key) for pair in listener.tls], files)

@@ -1,0 +1,228 @@
+"""The process of one worker: serves what `build` made.
+
+`python -m gateway.worker --check` validates a configuration from disk, prints a summary and leaves the bundle of all
+files it read; without `--check` it serves from such a bundle, and swaps in place when the supervisor hands it a new
+one (see `control`). The death of the supervisor ends the line, and then it drains. Started by `supervisor`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import orjson
+import uvloop
+
+from gateway import log as logging
+from gateway.build import Plan, build, plan, resolver_of, settings_of
+from gateway.clock import Clock, SystemClock
+from gateway.config import Config
+from gateway.control import Control
+from gateway.control import Message as ControlMessage
+from gateway.files import BundleFiles, RecordingFiles
+from gateway.journal import Journal
+from gateway.log import log
+from gateway.mail.terms import Unavailable
+from gateway.pipeline import House, Pipeline
+from gateway.smtp import census
+from gateway.smtp.server import Edge
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import Store
+from gateway.yamlfile import ConfigError
+
+_PURGE_SECONDS = 60.0
+
+
+class Worker:
+    """One process that serves. All of its state hangs here."""
+
+    def __init__(self, made: Plan, path: Path, row: int, workers: int, census_fd: int) -> None:
+        self._clock = SystemClock()
+        self._path = path
+        self._workers = workers
+        self._plan = made
+        self._store = _store(made.config, self._clock)
+        self._journal = _journal(made.config, self._clock)
+        self._census = census.Census(census_fd, row, workers)
+        self._pipeline = Pipeline(self._house(made))
+        self._edges: list[tuple[int, Edge]] = []
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._patience = 30.0
+        self._control: Control | None = None
+
+    async def serve(self, listening: list[tuple[int, int]], control_fd: int) -> None:
+        """Accepts on the inherited sockets (listener's index, descriptor) until told to drain."""
+        control = self._control = Control.inherited(control_fd, self._told, self._stop.set)
+        for index, descriptor in listening:
+            await self._open(index, socket.socket(fileno=descriptor))
+        control.send({"ready": True})
+        async with asyncio.TaskGroup() as tasks:
+            purging = tasks.create_task(self._purge())
+            await self._stop.wait()
+            purging.cancel()
+        async with asyncio.TaskGroup() as tasks:
+            for _, edge in self._edges:
+                tasks.create_task(edge.drain(self._patience))
+        await self._retire(self._pipeline.house)
+        await asyncio.gather(*self._retiring)
+        if self._journal is not None:
+            await asyncio.to_thread(self._journal.close)
+        self._store.close()
+        control.send({"drained": True})
+        control.close()
+
+    async def _open(self, index: int, listening: socket.socket) -> None:
+        settings = settings_of(self._plan.config, self._plan.config.listeners[index])
+        # The context is asked for at each handshake, so that a reload's certificate is the next client's.
+        edge = Edge(
+            settings,
+            self._pipeline,
+            census=self._census,
+            clock=self._clock,
+            tls=lambda: self._plan.contexts[index],
+        )
+        await edge.start(listening)
+        self._edges.append((index, edge))
+
+    def _house(self, made: Plan) -> House:
+        return build(
+            made,
+            clock=self._clock,
+            store=self._store,
+            resolver=resolver_of(made.config, made.files, self._clock),
+            journal=self._journal,
+            workers=self._workers,
+        )
+
+    def _told(self, message: ControlMessage, descriptor: int | None) -> None:
+        if "reload" in message and descriptor is not None:
+            self._reload(descriptor)
+            return
+        if descriptor is not None:
+            os.close(descriptor)
+        if "drain" in message:
+            self._patience = float(str(message["drain"]))
+            self._stop.set()
+
+    def _reload(self, descriptor: int) -> None:
+        """Swaps in place. Open transactions keep the old house, which ends when the last of them has ended."""
+        assert self._control is not None
+        old_plan, old_store, old_journal = self._plan, self._store, self._journal
+        try:
+            made = plan(self._path, bundle(descriptor), self._clock, today=False)
+            if made.config.state != old_plan.config.state:
+                self._store = _store(made.config, self._clock)
+            if made.config.journal != old_plan.config.journal:
+                self._journal = _journal(made.config, self._clock)
+            house = self._house(made)
+        except Exception as error:
+            self._store, self._journal = old_store, old_journal
+            log.exception("reload failed")
+            self._control.send({"refused": f"{type(error).__name__}: {error}"})
+            return
+        old, self._plan = self._pipeline.house, made
+        self._pipeline.house = house
+        for index, edge in self._edges:
+            edge.settings = settings_of(made.config, made.config.listeners[index])
+        retiring = asyncio.get_running_loop().create_task(self._retire(old, old_store, old_journal))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+        self._control.send({"reloaded": made.policy.revision})
+
+    async def _retire(self, house: House, store: Store | None = None, journal: Journal | None = None) -> None:
+        """Ends a house when nobody uses it any more, and its store and journal where others took their place."""
+        await self._pipeline.released(house)
+        await house.relay.drain()
+        await house.relay.close()
+        await house.resolver.close()
+        if journal is not None and journal is not self._journal:
+            await asyncio.to_thread(journal.close)
+        if store is not None and store is not self._store:
+            store.close()
+
+    async def _purge(self) -> None:
+        while True:
+            await asyncio.sleep(_PURGE_SECONDS)
+            with contextlib.suppress(Unavailable):  # the store has logged it; there is a next time
+                self._store.purge(self._clock.now())
+
+
+def _store(config: Config, clock: Clock) -> Store:
+    return SqliteStore(Path(config.state.removeprefix("sqlite:")), clock)
+
+
+def _journal(config: Config, clock: Clock) -> Journal | None:
+    return Journal(config.journal.path, config.journal.keep, clock) if config.journal is not None else None
+
+
+def bundle(descriptor: int) -> BundleFiles:
+    """The files of a bundle; the descriptor is closed."""
+    with open(descriptor, "rb") as file:
+        return BundleFiles(file.read())
+
+
+def check(path: Path, bundle_fd: int | None) -> int:
+    """Validates what is on disk; leaves the bundle, prints the summary. The exit status."""
+    files = RecordingFiles()
+    try:
+        made = plan(path, files, SystemClock(), today=True)
+    except ConfigError as fault:
+        sys.stderr.write(f"{fault}\n")
+        return 1
+    for warning in made.warnings:
+        sys.stderr.write(f"{warning} (warning)\n")
+    if bundle_fd is not None:
+        with open(bundle_fd, "wb", closefd=False) as file:
+            file.write(files.bundle())
+    config = made.config
+    workers = config.worker_count(len(os.sched_getaffinity(0)))
+    summary = {
+        "listeners": [[str(address) for address in listener.bind] for listener in config.listeners],
+        "workers": workers,
+        "admin": str(config.admin.bind) if config.admin is not None else None,
+        "revision": made.policy.revision,
+        "census_bytes": census.octets(workers),
+    }
+    sys.stdout.buffer.write(orjson.dumps(summary) + b"\n")
+    return 0
+
+
+def main() -> int:
+    """The command line of the supervisor, not of people."""
+    parser = argparse.ArgumentParser(prog="gateway.worker")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--bundle-fd", type=int)
+    parser.add_argument("--listen-fds", default="")
+    parser.add_argument("--census-fd", type=int)
+    parser.add_argument("--row", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--control-fd", type=int)
+    said = parser.parse_args()
+    logging.configure()
+    if said.check:
+        return check(said.config, said.bundle_fd)
+    listening = [(int(index), int(number)) for index, number in (w.split(":") for w in said.listen_fds.split(","))]
+
+    async def run() -> None:
+        made = plan(said.config, bundle(said.bundle_fd), SystemClock(), today=False)
+        await Worker(made, said.config, said.row, said.workers, said.census_fd).serve(listening, said.control_fd)
+
+    try:
+        # The supervisor speaks for the terminal: Ctrl-C there must not end us before the drain.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+    except (ConfigError, Unavailable, OSError) as fault:
+        log.error("worker cannot start", why=str(fault))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
