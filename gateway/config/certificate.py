@@ -52,7 +52,7 @@ def check_pair(chain: bytes, key: bytes) -> None:
     except ValueError:
         raise Fault("the key is damaged", "copy the PEM file again, whole", at=("key",)) from None
     if _public(private.public_key()) != _public(leaf.public_key()):
-        hint = "give the key the certificate was issued for; the server's certificate comes first in its file"
+        hint = "give the key it was issued for, and put the server's certificate first in its file"
         raise Fault("the key does not belong to the certificate", hint, at=("key",))
     try:
         load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), chain, key)

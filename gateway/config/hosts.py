@@ -51,13 +51,15 @@ def _text(value: object, example: str) -> str:
 def _host_port(value: object, example: str) -> HostPort:
     text = _text(value, example)
     host, colon, port = text.rpartition(":")
+    if "://" in text:
+        raise Fault(f"{shown(text)} is a URL", f"write it as {example}")
     if text.startswith("["):
         inner, bracket, rest = text[1:].partition("]")
         if not bracket or not isinstance(_address(inner), ipaddress.IPv6Address):
             raise Fault(f"{shown(text)} is no IPv6 address with a port", "write it as [2001:db8::25]:25")
         host, colon, port = inner, rest[:1], rest[1:]
     elif text.count(":") > 1:
-        hint = f"write [{text}]:25" if _address(text) else f"write it as {example}"
+        hint = f"write [{host}]:{port}" if _address(host) else f"write it as {example}"
         raise Fault(f"{shown(text)}: an IPv6 address stands in brackets before its port", hint)
     if colon != ":":
         raise Fault(f"{shown(text)} has no port", f"write {text}:25")

@@ -23,7 +23,7 @@ from gateway.config import certificate as pem
 from gateway.config.hosts import BackendName, Bind, Domain, Host, MailboxText, Server, Target
 from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, State, WrittenFile, read_bytes
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
-from gateway.yamlfile.problem import shown
+from gateway.yamlfile.wording import named
 
 
 def _one_or_more(value: object) -> object:
@@ -40,7 +40,16 @@ def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:
 def _workers(value: object) -> int | str:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 256):
         return value if isinstance(value, int) else "auto"
-    raise Fault(f"{shown(str(value))} is no number of workers", "write auto (one a core) or a number from 1 to 256")
+    raise Fault(f"'workers' must be auto or a number from 1 to 256, not {named(value)}", "write auto: one a core")
+
+
+def _version(value: object) -> str:
+    # Without quotes it is a number, and clear all the same.
+    if str(value) in ("1.2", "1.3"):
+        return str(value)
+    raise Fault(
+        f"TLS {value} is not spoken" if isinstance(value, float) else "no version of TLS", 'write "1.2" or "1.3"'
+    )
 
 
 def _verification(value: object) -> object:
@@ -119,7 +128,9 @@ class BackendTls(Model):
     """PEM file of the authorities to trust; the system's when left out."""
     name: Host | None = None
     """The name the certificate must be for; the host's own when left out."""
-    minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(lambda v: str(v) if isinstance(v, float) else v)] = "1.2"
+    minimum: Annotated[
+        Literal["1.2", "1.3"], BeforeValidator(_version), WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]})
+    ] = "1.2"
     """The oldest version of TLS to speak."""
 
     @model_validator(mode="after")

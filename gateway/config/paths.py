@@ -52,7 +52,7 @@ def _listed(path: Path, info: ValidationInfo, pattern: str) -> None:
         _reading(info).files.names(path, pattern)
     except OSError as error:
         what, hint = unreadable(error, "folder")
-        raise Fault(f"{what}: {path}", f"{hint}, or create it") from None
+        raise Fault(f"{what}: {path}", hint) from None
 
 
 def _in_folder(path: Path, info: ValidationInfo) -> Path:

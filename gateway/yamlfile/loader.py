@@ -84,7 +84,8 @@ def unreadable(error: OSError, noun: str = "file") -> tuple[str, str]:
     """What is wrong and the mend, for a file or folder that cannot be read."""
     match error.errno:
         case errno.ENOENT:
-            return f"there is no such {noun}", "check the path; relative ones start at the folder of the configuration"
+            hint = "check the path: relative ones start at the folder of the configuration"
+            return f"there is no such {noun}", hint if noun == "file" else f"create it, or {hint}"
         case errno.EACCES | errno.EPERM:
             return f"the {noun} may not be read", "give the user that Gatepost runs as permission to read it"
         case errno.EISDIR:
@@ -97,11 +98,13 @@ def unreadable(error: OSError, noun: str = "file") -> tuple[str, str]:
 
 def _events(document: Document) -> Iterator[yaml.Event]:
     parser = yaml.CSafeLoader(document.text)
+    last: yaml.Event | None = None
     try:
         while (event := parser.get_event()) is not None and not isinstance(event, yaml.StreamEndEvent):
+            last = event
             yield event
     except yaml.MarkedYAMLError as error:
-        document.problems.append(scanner.explain(error, document))
+        document.problems.append(scanner.explain(error, document, last))
         raise _Stop from None
     except yaml.YAMLError as error:  # a reader's error: `_text` let nothing through that could cause one
         document.problems.append(Problem(document.at(0), f"the file cannot be read as YAML: {error}"))
@@ -166,7 +169,7 @@ class _Builder:
             self._document.places[loc] = Place(_start(event), _end(event), style)
         match event:
             case yaml.ScalarEvent():
-                return self._scalar(event)
+                return self._scalar(event, loc)
             case yaml.SequenceStartEvent():
                 return self._sequence(loc, depth)
             case _:
@@ -182,7 +185,7 @@ class _Builder:
         if loc is not None and (tag is not None or anchor is not None):
             self._document.broken.add(loc)
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Data:
+    def _scalar(self, event: yaml.ScalarEvent, loc: Loc | None) -> Data:
         value: str = event.value
         if not event.style:
             return resolve(value)
@@ -190,6 +193,8 @@ class _Builder:
         if event.style == '"' and (index := first_forbidden(value)) is not None:
             what = f"the escape for the character U+{ord(value[index]):04X} is not allowed"
             self._refuse(event, what, "leave it out")
+            if loc is not None:
+                self._document.broken.add(loc)
         return value
 
     def _sequence(self, loc: Loc | None, depth: int) -> Data:
@@ -232,5 +237,5 @@ class _Builder:
         if event.value == "":
             self._refuse(event, "a key is missing before the ':'", "write it, or remove the line")
             return None
-        self._scalar(event)
+        self._scalar(event, None)
         return str(event.value)

@@ -45,13 +45,18 @@ _SAID: dict[str, tuple[str, str]] = {
 }
 
 
-def explain(error: yaml.MarkedYAMLError, document: Document) -> Problem:
-    """The problem that `error` is, at the most useful of its two places."""
+def explain(error: yaml.MarkedYAMLError, document: Document, last: yaml.Event | None) -> Problem:
+    """The problem that `error` is, at the most useful of its places. `last` is the event before it."""
     mark, opened = error.problem_mark, error.context_mark
     index = mark.index if mark else 0
     said = error.problem or "this is not YAML"
     line = opened.line + 1 if opened else 0
-    if said == "found unexpected end of stream" and opened:
+    begun = _begun_in_quotes(last, document)
+    if begun is not None and said == "did not find expected key":
+        what = "the quotation mark that opens here is closed only by one in a later line"
+        hint = f"is one missing? This text goes on until {document.at(index).line}:{document.at(index).column}"
+        index = begun
+    elif said == "found unexpected end of stream" and opened:
         what, hint = "the quotation mark that opens here is never closed", "close it"
         index = opened.index
     elif said.startswith("did not find expected ',' or") and opened:
@@ -75,3 +80,16 @@ def explain(error: yaml.MarkedYAMLError, document: Document) -> Problem:
     else:
         what, hint = f"this is not YAML: {said}", "check indentation, quotes and brackets"
     return Problem(document.at(min(index, len(document.text))), what, hint)
+
+
+def _begun_in_quotes(last: yaml.Event | None, document: Document) -> int | None:
+    """Where the text in quotes began that `last` is, if it runs over several lines."""
+    if (
+        not isinstance(last, yaml.ScalarEvent)
+        or last.style not in ("'", '"')
+        or not last.start_mark
+        or not last.end_mark
+    ):
+        return None
+    begin: int = last.start_mark.index
+    return begin if "\n" in document.text[begin : last.end_mark.index] else None

@@ -16,6 +16,7 @@ _SECONDS = {"w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms
 _OCTETS = {"GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1}
 _NUMBER = r"([0-9]{1,12}(?:\.[0-9]{1,6})?)"
 _DURATION = re.compile(_NUMBER + "(ms|s|m|h|d|w)")
+_SPOKEN = re.compile(_NUMBER + r"\s*(?:(sec|min|hr|hour|day|week|second|minute)s?|([smhdw]))", re.IGNORECASE)
 _SIZE = re.compile(_NUMBER + "(B|KB|MB|GB)")
 
 
@@ -25,6 +26,8 @@ def parse_duration(value: object) -> float:
         return float(match[1]) * _SECONDS[match[2]]
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise Fault(f"the duration {value} has no unit", f"write {value}s, {value}m or {value}h")
+    if isinstance(value, str) and (meant := _SPOKEN.fullmatch(value)):
+        raise Fault(f"{shown(value)} is no duration", f"did you mean {meant[1]}{(meant[2] or meant[3])[0].lower()}?")
     raise Fault(f"{named(value)} is no duration", "write a number and one of ms s m h d w, as in 5m or 24h")
 
 
@@ -37,7 +40,10 @@ def parse_size(value: object) -> int:
         if meant:
             raise Fault(f"{shown(value)} is no size", f"did you mean {meant[1]}{meant[2].upper()}B (powers of 1000)?")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise Fault(f"the size {value} has no unit", f"write {value}B, {value}KB or {value}MB")
+        hint = (
+            f"write {spell_size(int(value))} if octets are meant" if value >= 1000 else f"write {value}MB or {value}KB"
+        )
+        raise Fault(f"the size {value} has no unit", hint)
     raise Fault(f"{named(value)} is no size", "write a number and one of B KB MB GB, as in 35MB")
 
 
@@ -71,7 +77,7 @@ class _Bounds:
 
 
 def _duration(least: str, most: str) -> BeforeValidator:
-    bounds = _Bounds(parse_duration(least), parse_duration(most), f"from {least} to {most}")
+    bounds = _Bounds(parse_duration(least), parse_duration(most), f"write a value from {least} to {most}")
 
     def read(value: object) -> float:
         seconds = parse_duration(value)
@@ -82,7 +88,7 @@ def _duration(least: str, most: str) -> BeforeValidator:
 
 
 def _size(least: str, most: str) -> BeforeValidator:
-    bounds = _Bounds(parse_size(least), parse_size(most), f"from {least} to {most}")
+    bounds = _Bounds(parse_size(least), parse_size(most), f"write a value from {least} to {most}")
 
     def read(value: object) -> int:
         octets = parse_size(value)

@@ -33,9 +33,8 @@ def validate(document: Document, model: type[M], *, context: object = None) -> M
     try:
         made = model.model_validate(document.data, context=context)
     except ValidationError as error:
-        found = [
-            details for details in error.errors(include_url=False)[:PROBLEMS_LIMIT] if not _is_noise(document, details)
-        ]
+        told = error.errors(include_url=False)[:PROBLEMS_LIMIT]
+        found = [details for details in told if not _is_noise(document, details, told)]
         problems += [
             said_of(document, group, known_keys(model, group[0]["loc"][:-1]))
             for group in _grouped(document, _without_meant(model, found))
@@ -70,9 +69,15 @@ def known_keys(annotation: object, loc: Loc) -> list[str]:
     return []
 
 
-def _is_noise(document: Document, details: ErrorDetails) -> bool:
-    """True where the loader has already said what is wrong with this very value."""
-    places = (details["loc"], document.known(details["loc"]))
+def _is_noise(document: Document, details: ErrorDetails, told: Sequence[ErrorDetails]) -> bool:
+    """True where what is wrong with this very value has been said: by the loader, or entry by entry.
+
+    pydantic 2 calls a tuple too short when entries of it were refused.
+    """
+    loc = details["loc"]
+    if details["type"] == "too_short" and any(loc == other["loc"][: len(loc)] != other["loc"] for other in told):
+        return True
+    places = (loc, document.known(loc))
     return any(place[: len(broken)] == broken for broken in document.broken for place in places)
 
 

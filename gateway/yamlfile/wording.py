@@ -1,12 +1,13 @@
 """pydantic's findings in words for people, each with a mend. The only place that knows its error types (2.x)."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic_core import ErrorDetails
 
 from gateway.yamlfile.document import Document
-from gateway.yamlfile.problem import Fault, Problem, shown, visible
+from gateway.yamlfile.problem import Fault, Loc, Problem, shown, visible
 
 #: What each error of a wrong type wanted instead.
 WANTED = {
@@ -33,6 +34,7 @@ _MEND = {
     "a list": "write [a, b], or '- ' before each item",
     "a mapping": "write 'key: value', each on its own line",
 }
+_TIGHT = re.compile(r"[A-Za-z_]+:\S")
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 _TRUTH = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
@@ -65,12 +67,13 @@ def said_of(document: Document, details: Sequence[ErrorDetails], known: Sequence
     `known` are the keys that may stand in the mapping that an unknown key stands in.
     """
     loc, kind, value = details[0]["loc"], details[0]["type"], details[0]["input"]
-    context: Mapping[str, object] = details[0].get("ctx", {})
-    fault = context.get("error")
+    fault = details[0].get("ctx", {}).get("error")
     if isinstance(fault, Fault):
-        return Problem(document.position((*loc, *fault.at), key=fault.key), fault.what, fault.hint)
-    name = next((step for step in reversed(document.known(loc)) if isinstance(step, str)), "")
-    subject = shown(name) if name else "the file"
+        # A default may be at fault where nothing was typed.
+        absent = f"'{loc[0]}' is not given, and " if len(loc) == 1 and loc not in document.places else ""
+        at_key = fault.key or loc[-1:] == ("[key]",)
+        return Problem(document.position((*loc, *fault.at), key=at_key), absent + fault.what, fault.hint)
+    subject = _subject(document.known(loc))
     if kind == "extra_forbidden":
         key = str(loc[-1])
         hint = nearest(key, known) or (f"known here: {', '.join(known)}" if known else "remove it")
@@ -78,32 +81,42 @@ def said_of(document: Document, details: Sequence[ErrorDetails], known: Sequence
             hint = "put a space after the colon"
         return Problem(document.position(loc, key=True), f"unknown key {shown(key)}", hint)
     if kind == "missing":
-        owner = f" in {subject}" if name else ""
+        owner = f" in {subject}" if document.known(loc) else ""
         what = f"the key '{loc[-1]}' is missing{owner}"
         return Problem(document.position(loc, key=True), what, f"add '{loc[-1]}: ...'")
-    at = document.position(loc)
+    if value is None and not document.places:
+        return Problem(document.at(0), "the file is empty", "write 'key: value' lines")
     if value is None:
-        if not name and not document.places:
-            return Problem(at, "the file is empty", "write 'key: value' lines")
-        return Problem(at, f"{subject} has no value", "write one, or remove the key")
+        return Problem(document.position(loc), f"{subject} has no value", "write one, or remove the key")
+    return Problem(document.position(loc), *_refused(subject, details, value))
+
+
+def _subject(loc: Loc) -> str:
+    name = next((step for step in reversed(loc) if isinstance(step, str)), "")
+    if not name:
+        return "the file" if not loc else "an entry of the file"
+    return f"an entry of {shown(name)}" if isinstance(loc[-1], int) else shown(name)
+
+
+def _refused(subject: str, details: Sequence[ErrorDetails], value: object) -> tuple[str, str]:
+    """What is wrong with a value that is there, and the mend."""
+    context: Mapping[str, object] = details[0].get("ctx", {})
     wanted = list(dict.fromkeys(_wanted(one) for one in details))
     if all(wanted):
-        hint = _mend(wanted[0], value) if len(wanted) == 1 else ""
         words = [word for one in details for word in _words(one)]
-        return Problem(
-            at, f"{subject} must be {_either(wanted)}, not {named(value)}", hint or nearest(str(value), words)
-        )
-    bound = next((sign for sign in _BOUNDS if sign in context), "")
-    if bound:
-        words_of_bound = f"{_BOUNDS[bound]} {context[bound]}"
-        return Problem(at, f"{subject} must be {words_of_bound}, not {named(value)}", f"write {words_of_bound}")
-    for limit, word in (("min_length", "at least"), ("max_length", "at most")):
-        if limit in context:
+        hint = _mend(wanted[0], value) if len(wanted) == 1 else ""
+        hint = hint or nearest("off" if value is False else str(value), words) or f"write {_either(words)}"
+        return f"{subject} must be {_either(wanted)}, not {named(value)}", hint
+    for sign, word in _BOUNDS.items():
+        if sign in context:
+            limit = f"{word} {context[sign]}"
+            return f"{subject} must be {limit}, not {named(value)}", f"write a number that is {limit}"
+    for sign, word, hint in (("min_length", "at least", "add one"), ("max_length", "at most", "make it shorter")):
+        if sign in context:
             unit = "character" if isinstance(value, str) else "entry"
-            what = f"{subject} needs {word} {_counted(context[limit], unit)}"
-            return Problem(at, what, "add one" if limit == "min_length" else "make it shorter")
+            return f"{subject} needs {word} {_counted(context[sign], unit)}", hint
     message = details[0]["msg"].replace("Value error, ", "").replace("Input should ", "it should ")
-    return Problem(at, f"{subject}: {visible(message)}", "")
+    return f"{subject}: {visible(message)}", "see the documentation of this key"
 
 
 def _counted(number: object, unit: str) -> str:
@@ -132,7 +145,7 @@ def _either(words: Sequence[str]) -> str:
 def _mend(wanted: str, value: object) -> str:
     if wanted == "true or false" and isinstance(value, str) and value.lower() in _TRUTH:
         return f"write {_TRUTH[value.lower()]}"
-    if wanted == "a mapping" and isinstance(value, str) and ":" in value:
+    if wanted == "a mapping" and isinstance(value, str) and _TIGHT.match(value):
         return "put a space after the colon"
     return _MEND.get(wanted, "")
 
