@@ -27,18 +27,22 @@ _BATCH = 500
 _GATHER_SECONDS = 0.02
 _BUSY_SECONDS = 1.0
 _PURGE_SECONDS = 60.0
+_MORE_SECONDS = 0.1  # where one slice was not enough
 _RETRY_SECONDS = 1.0
 _SLICE = 2000
+#: Octets of the file, beyond which the oldest entries go.
+_FILE = 4_000_000_000
 
 
 class Journal:
     """The writing side; one a process. Use from one event loop or many threads; never raises, never waits."""
 
-    def __init__(self, path: Path, keep: float, clock: Clock, *, rows: int = 2_000_000) -> None:
+    def __init__(self, path: Path, keep: float, clock: Clock, *, rows: int = 2_000_000, octets: int = _FILE) -> None:
         self._path = path
         self._keep = keep
         self._clock = clock
         self._rows = rows
+        self._octets = octets
         self._queue: queue.Queue[Entry | threading.Event] = queue.Queue(_QUEUE)
         self._database: sqlite3.Connection | None = None
         self._failing = ""
@@ -86,7 +90,7 @@ class Journal:
             try:
                 self._write(batch)
                 if time.monotonic() >= purge_at and self._database is not None:
-                    purge_at = time.monotonic() + (0.1 if self._purge() >= _SLICE else _PURGE_SECONDS)
+                    purge_at = time.monotonic() + (_MORE_SECONDS if self._purge() >= _SLICE else _PURGE_SECONDS)
             except (sqlite3.Error, Unavailable) as error:
                 self._fail(error, len(batch))
             except Exception as error:  # a bug of ours must not end the journal for good
@@ -163,4 +167,11 @@ class Journal:
                 f"DELETE FROM entry WHERE n IN (SELECT n FROM entry WHERE {where} LIMIT :slice)",  # noqa: S608
                 values,
             ).rowcount
+        size, pages, free = (
+            self._database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        if (pages - free) * size > self._octets:
+            oldest = "DELETE FROM entry WHERE n IN (SELECT n FROM entry ORDER BY n LIMIT :slice)"
+            gone += self._database.execute(oldest, values).rowcount
         return gone

@@ -1,0 +1,142 @@
+"""`gatepost journal`: readable, exact, and safe for the terminal."""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import journal as command
+from gateway.cli.shown import moment, span, visible
+from gateway.clock import ManualClock
+from gateway.journal import Entry, Journal, Spoken
+from gateway.mail.terms import Unavailable
+
+EVIL = "\x1b]0;owned\x07\r\n550 ok\x9b31m\u202e"
+ENTRY = Entry(
+    id="T00000000001",
+    time=1_700_000_000.0,
+    client="192.0.2.1",
+    client_name="mail.x.example",
+    helo="mail.x.example",
+    tls="TLSv1.3",
+    session="S1",
+    sender="a@x.example",
+    recipients=("b@y.example", "c@y.example"),
+    size=1234,
+    facts={"spf.result": "pass", "dkim.domains": ["x.example"]},
+    failed={"dmarc": "no answer"},
+    stage="data",
+    action="reject",
+    rule="dmarc-reject",
+    because="agreed with the mail team",
+    reply="550 5.7.26 Refused T00000000001",
+    verdicts=(
+        Spoken("rcpt", "defer", "grey", "451 4.7.1 Wait", recipient="c@y.example"),
+        Spoken("data", "reject", "dmarc-reject", "550 5.7.26 Refused T00000000001"),
+    ),
+    backend="main",
+    fate="none",
+    revision="r1",
+    timings={"total": 0.25},
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.db"
+    with contextlib.closing(Journal(path, 1e12, ManualClock())) as journal:
+        journal.record(ENTRY)
+        journal.record(
+            replace(
+                ENTRY,
+                id="T00000000002",
+                helo=EVIL,
+                sender=EVIL,
+                recipients=(EVIL,),
+                reply=EVIL,
+                facts={"message.subject": EVIL, EVIL: 1},
+                fate="delivered",
+                fate_detail=EVIL,
+            )
+        )
+    return path
+
+
+def run(path: Path, *arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(command.app, [*arguments, "--journal", str(path)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_show_explains(path: Path) -> None:
+    code, text = run(path, "show", "t00000000001")
+    assert code == 0
+    for piece in (
+        "2023-11-14 22:13:20Z",
+        "192.0.2.1 (mail.x.example), says it is mail.x.example, TLSv1.3",
+        "<a@x.example>",
+        "<c@y.example>",
+        "reject at DATA",
+        "dmarc-reject",
+        "agreed with the mail team",
+        "550 5.7.26 Refused",
+        "spf.result    pass",
+        "dmarc  no answer",
+        "<c@y.example> defer [grey] 451 4.7.1 Wait",
+        "none at main",
+        "total  0.250",
+    ):
+        assert piece in text, piece
+
+
+def test_show_as_json_is_the_entry(path: Path) -> None:
+    said = json.loads(run(path, "show", "T00000000001", "--json")[1])
+    assert said["rule"] == "dmarc-reject"
+    assert said["facts"] == ENTRY.facts
+
+
+def test_an_unknown_id_is_1_and_said(path: Path) -> None:
+    code, text = run(path, "show", "NOBODY")
+    assert code == 1
+    assert "no mail with the id NOBODY" in text
+
+
+def test_tail(path: Path) -> None:
+    code, text = run(path, "tail", "-n", "5")
+    assert code == 0
+    assert text.splitlines()[0] == (
+        "2023-11-14 22:13:20Z T00000000001 reject [dmarc-reject]  192.0.2.1  <a@x.example> -> <b@y.example> +1  "
+        "550 5.7.26 Refused T00000000001"
+    )
+    assert len(text.splitlines()) == 2
+    assert run(path, "tail", "-n", "0") == (0, "")
+    assert [json.loads(each)["id"] for each in run(path, "tail", "--json")[1].splitlines()] == [
+        "T00000000001",
+        "T00000000002",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["show", "T00000000002"], ["tail"]])
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_control_characters_of_strangers_never_reach_the_terminal(
+    path: Path, arguments: list[str], form: list[str]
+) -> None:
+    text = run(path, *arguments, *form)[1]
+    assert all(c == "\n" or " " <= c <= "~" for c in text)
+    assert "owned" in text
+
+
+def test_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no journal there yet"):
+        run(tmp_path / "none.db", "tail")
+
+
+def test_words() -> None:
+    assert visible("naïve ñ 日本") == "naïve ñ 日本"
+    assert visible("\ud800\x7f\u200b\n") == "\\ud800\\x7f\\u200b\\n"
+    assert moment(0) == "1970-01-01 00:00:00Z"
+    assert [span(each) for each in (0, 59.6, 61, 3600, 90061, -5)] == ["0s", "1m", "1m 1s", "1h", "1d 1h", "0s"]
