@@ -144,8 +144,12 @@ class _Dialogue:
         if self._sink.refuse_data:
             self._say(self._sink.refuse_data)
             return
-        if self._sink.on_mail is not None:
-            self._sink.on_mail(mail)
+        try:
+            if self._sink.on_mail is not None:
+                self._sink.on_mail(mail)
+        except OSError:  # a full disk is no reason to lose the mail: its sender keeps it
+            self._say("452 4.3.1 Cannot keep it")
+            return
         if self._sink.keep:
             self._sink.mails.append(mail)
         self._say("250 2.0.0 OK, kept")
