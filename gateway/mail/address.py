@@ -118,7 +118,10 @@ def _mailbox(octets: bytes, smtputf8: bool, what: Kind) -> Mailbox:
         raise _refused(what, "the local part is not well formed")
     if len(local[0].encode()) > LOCAL_LIMIT:
         raise _refused(what, "the local part is longer than 64 octets")
-    return Mailbox(local[0], _domain(text[local.end() + 1 :], what))
+    mailbox = Mailbox(local[0], _domain(text[local.end() + 1 :], what))
+    if len(str(mailbox).encode()) > PATH_LIMIT - 2:  # A-labels may be longer than what came
+        raise _refused(what, "the address is too long")
+    return mailbox
 
 
 def _domain(text: str, what: Kind) -> str:
