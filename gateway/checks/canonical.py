@@ -104,11 +104,9 @@ def _relaxed_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
             octets = octets[:-1]
         if octets.endswith((b" ", b"\t")):
             octets, held = octets.rstrip(b" \t"), b" " + held
-        if b"\t" in octets:
-            octets = octets.replace(b"\t", b" ")
-        while b"  " in octets:  # halves every run: at most 17 turns, on ever less
-            octets = octets.replace(b"  ", b" ")
-        if b" \r\n" in octets:
-            octets = octets.replace(b" \r\n", _CRLF)
+        octets = octets.replace(b"\t", b" ")
+        while len(shorter := octets.replace(b"  ", b" ")) < len(octets):  # halves every run: at most 17 turns
+            octets = shorter
+        octets = octets.replace(b" \r\n", _CRLF)
         yield octets
     yield held.strip(b" ")
