@@ -96,8 +96,9 @@ def of_undeclared(text: str, at: int, name: str, named_lists: Collection[str]) -
         if name in FUNCTIONS:
             return Mistake(start, f"'{name}' is called in a wrong way", f"write {FUNCTIONS[name]}")
         known = [*FUNCTIONS, *MACROS]
-        called = _last_word(text, at)
-        return Mistake(start, f"unknown function '{name}'", nearest(called, known) or _listed("functions", FUNCTIONS))
+        word = re.search(r"[A-Za-z_][A-Za-z0-9_]*\s*$", text[:at])
+        start = word.start() if word else start  # of a method its own name, not its target's
+        return Mistake(start, f"unknown function '{name}'", nearest(name, known) or _listed("functions", FUNCTIONS))
     name = name.lstrip(".")
     if name in LATER:
         return Mistake(start, f"the fact '{name}' is not available in this release")
@@ -122,11 +123,6 @@ def _unfinished(name: str) -> str:
     return ""
 
 
-def _last_word(text: str, at: int) -> str:
-    words = re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text[name_start(text, at) : at])
-    return words[-1] if words else ""
-
-
 def _listed(what: str, words: Collection[str]) -> str:
     return f"{what}: {', '.join(sorted(words))}" if words else f"there are no {what}"
 
@@ -140,11 +136,13 @@ def of_overload(text: str, at: int, function: str, types: str, call: Call | None
         return Mistake(start, f"'{function}' does not take {given}", f"write {FUNCTIONS.get(function, function)}")
     symbol = "? :" if function == "_?_:_" else function.replace("_", "").removeprefix("@")
     names = [node for node in call.args if isinstance(node, Name)] if call else []
+    if function in _LOGIC:
+        names = [name for name in names if name.name not in FACTS or FACTS[name.name].type != "bool"]
     start = names[0].at if names else (min(n.at for n in walk(call)) if call else at)
     hint = "; ".join(f"{n.name} is {plain_type(FACTS[n.name].type)}" for n in names if n.name in FACTS)
     if len(kinds) == 1:
         return Mistake(start, f"'{symbol}' does not apply to {kinds[0]}", hint)
-    if function in {"_&&_", "_||_", "_?_:_"}:
+    if function in _LOGIC:
         wrong = next((kind for kind in kinds if kind != "true or false"), kinds[0])
         return Mistake(start, f"'{symbol}' takes conditions, not {wrong}", hint)
     if function == "@in":

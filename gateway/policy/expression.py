@@ -89,6 +89,8 @@ class Compiler:
             what = what.removesuffix(" [INVALID_ARGUMENT]")
             if what.startswith("Syntax error"):
                 return [advice.of_syntax(text, at, what)]  # what follows is the parser's confusion
+            if "'*error*'" in what:  # follows from another mistake
+                continue
             if not re.search(r"\blists\.\w+(?:-\w+)*-$", text[:at]):  # the rest of a list's name with a hyphen
                 found.append(self._of_type(text, at, what))
         return sorted(set(found)) or [Mistake(0, "the expression is refused by the CEL compiler")]

@@ -3,6 +3,7 @@
 Errors refuse the policy, warnings do not. Called by `loader` with the rules in order.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
@@ -81,7 +82,8 @@ def _shadowed(rules: Sequence[Rule], lists: Mapping[str, NamedList]) -> Iterator
 
 
 def _condition(rule: Rule) -> tuple[object, ...]:
-    return ("".join(rule.when.text.split()), rule.recipients, rule.stages)
+    tree = re.sub(r"\bat=\d+", "", repr(rule.when.tree))  # equal but for white space and quotes
+    return (tree, rule.recipients, rule.stages)
 
 
 def _constant(rule: Rule, lists: Mapping[str, NamedList]) -> bool | None:
