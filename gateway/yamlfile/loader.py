@@ -22,7 +22,7 @@ DEPTH_LIMIT = 32
 VALUES_LIMIT = 100_000
 
 _NO_ALIAS = "anchors and aliases are not supported"
-_INDENTED_TAB = re.compile(r"^ *(\t)\s*[^\s#]", re.MULTILINE)
+_INDENTED_TAB = re.compile(r"^ *(\t)", re.MULTILINE)
 
 
 def load(path: Path, files: Files, *, strict: bool = True) -> Document:
@@ -76,7 +76,7 @@ def _text(path: Path, files: Files, document: Document) -> str:
             what, hint = "a carriage return stands alone", "end the lines with LF (or CR LF)"
         raise refuse(what, hint, index)
     if match := _INDENTED_TAB.search(text):
-        raise refuse("a tab in the indentation", "use spaces", match.start(1))
+        raise refuse("a tab at the beginning of the line", "use spaces", match.start(1))
     return text
 
 

@@ -34,8 +34,8 @@ _SAID: dict[str, tuple[str, str]] = {
         "nothing but a comment may follow '|' or '>'",
         "begin the text on the next line, indented",
     ),
-    "found a tab character that violates indentation": ("a tab in the indentation", "use spaces"),
-    "found a tab character where an indentation space is expected": ("a tab in the indentation", "use spaces"),
+    "found a tab character that violates indentation": ("a tab at the beginning of the line", "use spaces"),
+    "found a tab character where an indentation space is expected": ("a tab at the beginning of the line", "use spaces"),
     "found incompatible YAML document": ("directives are not supported", "remove the line that begins with '%'"),
     "found unknown directive name": ("directives are not supported", "remove the line that begins with '%'"),
     "did not find expected <document start>": (

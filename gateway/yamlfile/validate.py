@@ -106,8 +106,9 @@ def _grouped(document: Document, found: Iterable[ErrorDetails]) -> list[list[Err
             single.append([details])
         else:
             unions.setdefault(loc[:fork], {}).setdefault(str(loc[fork]), []).append(details)
-    for members in unions.values():
-        close = [ones for ones in members.values() if not (len(ones) == 1 and _is_other_type(ones[0]))]
+    for prefix, members in unions.items():
+        place = document.known(prefix)
+        close = [ones for ones in members.values() if not (len(ones) == 1 and _is_other_type(document, ones[0], place))]
         if close:
             single += [[details] for details in min(close, key=len)]
         else:
@@ -126,5 +127,7 @@ def _fork(document: Document, loc: Loc) -> int | None:
     return None
 
 
-def _is_other_type(details: ErrorDetails) -> bool:
-    return details["type"] in WANTED or details["type"] in ("literal_error", "enum")
+def _is_other_type(document: Document, details: ErrorDetails, place: Loc) -> bool:
+    """True when the value at `place` itself is of another type or word than a union's member wanted."""
+    typed = details["type"] in WANTED or details["type"] in ("literal_error", "enum")
+    return typed and document.known(details["loc"]) == place

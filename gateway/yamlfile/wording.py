@@ -105,7 +105,7 @@ def _refused(subject: str, details: Sequence[ErrorDetails], value: object) -> tu
     if all(wanted):
         words = [word for one in details for word in _words(one)]
         hint = _mend(wanted[0], value) if len(wanted) == 1 else ""
-        hint = hint or nearest("off" if value is False else str(value), words) or f"write {_either(words)}"
+        hint = hint or nearest("off" if value is False else str(value), words) or f"write {_either(words or wanted)}"
         return f"{subject} must be {_either(wanted)}, not {named(value)}", hint
     for sign, word in _BOUNDS.items():
         if sign in context:
