@@ -180,3 +180,21 @@ class Child:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+async def ended(children: list[Child], patience: float, hurry: asyncio.Event) -> None:
+    """Waits for the exits of children that were told to end; kills those left after `patience` or at `hurry`."""
+    async with asyncio.TaskGroup() as tasks:
+        everyone = tasks.create_task(_all_gone(children))
+        hurried = tasks.create_task(hurry.wait())
+        await asyncio.wait({everyone, hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        for child in children:
+            if not child.gone.is_set():
+                log.warning("killed, it did not drain in time", name=child.name, pid=child.pid)
+                child.signal(signal.SIGKILL)
+
+
+async def _all_gone(children: list[Child]) -> None:
+    for child in children:
+        await child.gone.wait()

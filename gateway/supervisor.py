@@ -25,7 +25,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from gateway import log as logging
 from gateway.bundle import Bundle, Refused, Summary, validated
-from gateway.child import Child, Command
+from gateway.child import Child, Command, ended
 from gateway.control import Message
 from gateway.log import log
 from gateway.machine import CannotListen, bound, forget_privileges, metrics_folder, notify, raise_limits, spoken
@@ -69,6 +69,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reload = asyncio.Event()
+        self._starting: asyncio.Task[object] | None = None
         self._failed = False
         self._started = time.time()
         self._reloads = {"accepted": 0, "refused": 0}
@@ -80,11 +81,16 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
+        self._starting = asyncio.current_task()
         try:
             self._bundle = await validated(self._worker, self._config)
+        except asyncio.CancelledError:
+            return 0
         except Refused as why:
             sys.stderr.write(f"{why}\n".replace("\n\n", "\n"))
             return 1
+        finally:
+            self._starting = None
         try:
             self._bind()
         except CannotListen as error:
@@ -104,6 +110,8 @@ class Supervisor:
         return 1 if self._failed else 0
 
     def _asked_to_stop(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()  # nothing runs yet but the check
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
@@ -132,6 +140,8 @@ class Supervisor:
         self._census = os.memfd_create("census", os.MFD_CLOEXEC)
         os.ftruncate(self._census, summary.census_head + summary.workers * summary.census_row)
         log.info("started", pid=os.getpid(), workers=summary.workers, revision=summary.revision)
+        if os.geteuid() == 0:
+            log.warning("running as root, and so do the workers", hint="start it as deploy/gatepost.service does")
         for index, listener in self._sockets:
             log.info("listening", listener=index, address=spoken(listener))
         if self._admin is not None:
@@ -258,24 +268,12 @@ class Supervisor:
         for worker in self._workers:
             worker.end({"drain": self._patience})
         self._publish()
-        await self._ended(self._workers, self._patience + 2, self._hurry)
+        await ended(self._workers, self._patience + 2, self._hurry)
         if self._console is not None:
             self._console.end({"drain": 0})
             self._console.hang_up()
-            await self._ended([self._console], 2.0, self._hurry)
+            await ended([self._console], 2.0, self._hurry)
         log.info("drained")
-
-    async def _ended(self, children: list[Child], patience: float, hurry: asyncio.Event) -> None:
-        """Waits for their exits; kills those left when the patience is over or a second signal comes."""
-        async with asyncio.TaskGroup() as tasks:
-            everyone = tasks.create_task(_all_gone(children))
-            hurried = tasks.create_task(hurry.wait())
-            await asyncio.wait({everyone, hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            hurried.cancel()
-            for child in children:
-                if not child.gone.is_set():
-                    log.warning("killed, it did not drain in time", name=child.name, pid=child.pid)
-                    child.signal(signal.SIGKILL)
 
     def _publish(self) -> None:
         """Tells the console how things are."""
@@ -296,8 +294,3 @@ class Supervisor:
             "last_reload": self._last_reload,
         }
         self._console.send({"status": status})
-
-
-async def _all_gone(children: list[Child]) -> None:
-    for child in children:
-        await child.gone.wait()

@@ -40,6 +40,7 @@ async def serve(bind: int, line: int) -> None:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # a stranger's garbage is no warning
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nobody stands before us, and nothing here depends on who asks

@@ -49,6 +49,7 @@ class Journal:
         self._lost = 0
         self._retry_at = 0.0
         self._thorough = False
+        self._inode = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -91,7 +92,7 @@ class Journal:
                 self._write(batch)
                 if time.monotonic() >= purge_at and self._database is not None:
                     purge_at = time.monotonic() + (_MORE_SECONDS if self._purge() >= _SLICE else _PURGE_SECONDS)
-            except (sqlite3.Error, Unavailable) as error:
+            except (sqlite3.Error, Unavailable, OSError) as error:
                 self._fail(error, len(batch))
             except Exception as error:  # a bug of ours must not end the journal for good
                 log.exception("journal crashed")
@@ -130,6 +131,7 @@ class Journal:
                 self._path, _SCHEMA, _VERSION, self._clock, busy=_BUSY_SECONDS, thorough=self._thorough
             )
             self._thorough = False
+            self._inode = self._path.stat().st_ino
         self._database.execute("BEGIN IMMEDIATE")
         try:
             self._database.executemany("INSERT OR REPLACE INTO entry (id, time, entry) VALUES (?, ?, ?)", rows)
@@ -160,6 +162,10 @@ class Journal:
     def _purge(self) -> int:
         """Removes a slice of what is too old or too much. Row numbers only grow, so nothing has to be counted."""
         assert self._database is not None
+        if self._path.stat().st_ino != self._inode:  # another worker has set a damaged file aside
+            self._database.close()
+            self._database = None
+            return 0
         values = {"old": self._clock.now() - self._keep, "rows": self._rows, "slice": _SLICE}
         gone = 0
         for where in ("time < :old", "n <= (SELECT max(n) FROM entry) - :rows"):

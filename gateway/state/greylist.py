@@ -31,7 +31,7 @@ _ADDRESS_LIMIT = 320
 
 def key(identity: str, sender: str, recipient: str) -> GreylistKey:
     """The triplet under which an attempt is remembered. `sender` is "" for the null reverse-path."""
-    return GreylistKey(identity[:_ADDRESS_LIMIT], _sender(sender), _bounded(_folded(recipient)))
+    return GreylistKey(_bounded(identity), _sender(sender), _bounded(_folded(recipient)))
 
 
 def identity(spf_result: str, spf_domain: str, iprev: str, client_name: str, client_ip: str) -> str:
@@ -106,6 +106,7 @@ def _counter(match: re.Match[str]) -> str:
 
 
 def _bounded(address: str) -> str:
-    if len(address) <= _ADDRESS_LIMIT:
-        return address
-    return "sha256:" + hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
+    octets = address.encode("utf-8", "backslashreplace")  # a lone surrogate cannot be stored
+    if len(octets) <= _ADDRESS_LIMIT:
+        return octets.decode()
+    return "sha256:" + hashlib.sha256(octets).hexdigest()

@@ -1,7 +1,7 @@
 """A worker without mail, for the tests of the supervisor: keeps its promises on the control line, or breaks them.
 
-The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": true}. The bundle
-is a copy of it. Accepted connections are told the worker's row, process id and bundle.
+The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": true,
+"hang": PATH}. The bundle is a copy of it. Accepted connections are told the worker's row, process id and bundle.
 """
 
 import argparse
@@ -26,6 +26,10 @@ if options.check:
     if "problem" in config:
         sys.stderr.write(config["problem"] + "\n")
         sys.exit(1)
+    if "hang" in config:
+        os.mkfifo(config["hang"])
+        with open(config["hang"], "rb"):  # for ever: nobody writes
+            pass
     os.write(options.bundle_fd, text.encode())
     print(json.dumps(config["summary"]))
     sys.exit(0)

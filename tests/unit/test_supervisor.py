@@ -238,6 +238,44 @@ def test_who_does_not_drain_is_killed_in_the_end(start: Start) -> None:
     assert supervisor.ended() == 0
 
 
+def appears(path: Path) -> None:
+    """Waits for the file: the sign that a check hangs."""
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_check_that_hangs_does_not_keep_it_from_stopping(start: Start, config: Path, tmp_path: Path) -> None:
+    supervisor = start()
+    supervisor.event("process ready", 2)
+    write(config, hang=str(tmp_path / "hangs"))
+    supervisor.process.send_signal(signal.SIGHUP)
+    appears(tmp_path / "hangs")
+    supervisor.process.send_signal(signal.SIGTERM)
+    supervisor.event("drained")
+    assert supervisor.ended() == 0
+
+
+def test_stopped_during_its_first_check(start: Start, tmp_path: Path) -> None:
+    supervisor = start(hang=str(tmp_path / "hangs"))
+    appears(tmp_path / "hangs")
+    supervisor.process.send_signal(signal.SIGTERM)
+    assert supervisor.ended() == 0
+
+
+def test_reloads_leave_no_descriptors_behind(start: Start, config: Path) -> None:
+    supervisor = start()
+    supervisor.event("process ready", 2)
+    counts = []
+    for number in range(6):
+        write(config, summary={"revision": f"r{number}"}, **({"problem": "no"} if number % 3 == 2 else {}))
+        supervisor.process.send_signal(signal.SIGHUP)
+        supervisor.event("reload refused, the old configuration stays" if number % 3 == 2 else "reloaded")
+        counts.append(len(os.listdir(f"/proc/{supervisor.process.pid}/fd")))
+    assert len(set(counts)) == 1
+
+
 def test_its_death_leaves_no_orphans(start: Start) -> None:
     supervisor = start()
     supervisor.event("process ready", 2)
@@ -267,6 +305,12 @@ def test_console_tells_how_things_are(start: Start, config: Path) -> None:
     assert "&lt;b&gt;no" in get(f"http://{address}/")
     metrics = get(f"http://{address}/metrics")
     assert 'gatepost_reloads_total{outcome="refused"} 1.0' in metrics
+    pid = next(
+        each["pid"] for each in map(json.loads, supervisor.lines) if each.get("name") == "console" and "pid" in each
+    )
+    os.kill(pid, signal.SIGKILL)
+    supervisor.event("process ready")
+    assert json.loads(get(f"http://{address}/health"))["status"] == "degraded"
     supervisor.process.send_signal(signal.SIGTERM)
     assert supervisor.ended() == 0
 

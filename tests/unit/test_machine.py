@@ -1,0 +1,92 @@
+"""Binding, and its refusals in words."""
+
+import contextlib
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gateway import machine
+from gateway.machine import CannotListen, bound, metrics_folder, notify, split, spoken
+
+
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+def test_split() -> None:
+    assert split("192.0.2.1:25") == ("192.0.2.1", 25)
+    assert split("[2001:db8::1]:25") == ("2001:db8::1", 25)
+    assert split("localhost:0") == ("localhost", 0)
+
+
+def test_bound_says_where() -> None:
+    with bound("127.0.0.1:0") as listener:
+        host, port = split(spoken(listener))
+        assert host == "127.0.0.1"
+        with socket.create_connection((host, port), timeout=5):
+            pass
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_both_families_share_a_port() -> None:
+    with bound("0.0.0.0:0") as four:
+        port = split(spoken(four))[1]
+        with bound(f"[::]:{port}") as six:
+            assert spoken(six) == f"[::]:{port}"
+
+
+def test_in_use() -> None:
+    with (
+        bound("127.0.0.1:0") as taken,
+        pytest.raises(CannotListen, match=r"127\.0\.0\.1:\d+: address already in use; stop"),
+    ):
+        bound(spoken(taken))
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(CannotListen, match="no such address"):
+        bound("192.0.2.1:0")
+
+
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(CannotListen, match=r"cannot listen on no\.such\.invalid:25"):
+        bound("no.such.invalid:25")
+
+
+def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(CannotListen, match="CAP_NET_BIND_SERVICE"):
+        bound("127.0.0.1:0")
+
+
+def test_metrics_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    folder = metrics_folder()
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify("READY=1")
+        assert ear.recv(100) == b"READY=1"
+    notify("READY=1")  # nobody listens any more: no matter
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("READY=1")
+
+
+def test_limits_and_privileges_are_asked_for_without_fuss() -> None:
+    before = os.sysconf("SC_OPEN_MAX")
+    machine.raise_limits()
+    machine.forget_privileges()
+    assert os.sysconf("SC_OPEN_MAX") >= before
