@@ -11,6 +11,7 @@ RFC 3207 section 4.2 (what came before TLS never survives it), RFC 2920 (pipelin
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from typing import cast
@@ -38,6 +39,8 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        # A dialogue of small writes: Nagle's algorithm would wait for acknowledgements between them.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
         if self.broken is not None:

@@ -1,0 +1,186 @@
+"""Does the backend know the recipient: asked, remembered, shared, and never guessed."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.mail.address import Mailbox
+from gateway.relay.delivery import Answered, Known, Relay
+from tests.outages.backend import CLOSE, GOOD, HANG, Action
+from tests.outages.rig import Rig, run, transaction
+
+ON = "{positive: 24h, negative: 30m}"
+U = Mailbox("u", "example.com")
+
+
+async def known(relay: Relay, mailbox: Mailbox = U) -> Known:
+    return await relay.known("main", transaction(), mailbox)
+
+
+@pytest.mark.parametrize("features", [("PIPELINING",), ()])
+def test_a_yes_is_remembered(tmp_path: Path, features: tuple[str, ...]) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=features)
+        relay = rig.relay(backend.port, verify=ON)
+        assert await known(relay) == Known(Answered.YES)
+        dialogue = ["EHLO mx.example.com", "MAIL FROM:<>", "RCPT TO:<u@example.com>", "RSET"]
+        assert backend.lines() == dialogue
+        assert await known(relay) == Known(Answered.YES)
+        assert backend.lines() == dialogue
+        rig.clock.advance(86_401)
+        assert await known(relay) == Known(Answered.YES)
+        assert len(backend.lines()) > len(dialogue)
+
+    run(tmp_path, test)
+
+
+def test_a_no_is_remembered_for_a_shorter_time(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({"rcpt": b"550 5.1.1 nobody of that name\r\n"})
+        relay = rig.relay(backend.port, verify=ON)
+        for _ in range(2):
+            found = await known(relay)
+            assert found.answer == "no"
+            assert found.reply is not None
+            assert (found.reply.code, found.reply.status) == (550, "5.1.1")
+        assert sum(line.startswith("RCPT") for line in backend.lines()) == 1
+        rig.clock.advance(1801)
+        await known(relay)
+        assert sum(line.startswith("RCPT") for line in backend.lines()) == 2
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("script", "answer", "code", "status"),
+    [
+        ({"rcpt": b"251 will forward\r\n"}, "yes", None, None),
+        ({"rcpt": b"450 4.2.0 greylisted\r\n"}, "unknown", 450, "4.2.0"),
+        ({"rcpt": b"421 4.3.2 bye\r\n"}, "unknown", 451, "4.3.2"),
+        ({"rcpt": b"530 5.7.0 authenticate\r\n"}, "unknown", 451, "4.7.0"),
+        ({"rcpt": b"552 5.2.2 full\r\n"}, "no", 552, "5.2.2"),
+        ({"rcpt": b"550 5.7.1 not from you\r\n"}, "no", 550, "5.7.1"),
+        ({"rcpt": b"354 what\r\n"}, "unknown", 451, "4.3.0"),
+        ({"rcpt": CLOSE}, "unknown", 451, "4.4.2"),
+        ({"mail": b"451 4.3.0 later\r\n"}, "unknown", 451, "4.3.0"),
+        ({"mail": b"550 5.7.1 no null senders\r\n"}, "unknown", None, None),
+        ({"banner": CLOSE}, "unknown", 451, "4.4.1"),
+        ({"banner": HANG}, "unknown", 451, "4.4.1"),
+        ({"ehlo": b"250 backend.example\r\n"}, "unknown", 451, "4.7.5"),
+        ({"rset": b"500 what\r\n"}, "unknown", 451, "4.3.0"),
+    ],
+)
+@pytest.mark.parametrize("features", [("PIPELINING",), ()])
+def test_what_is_not_remembered(
+    tmp_path: Path,
+    script: dict[str, Action],
+    answer: str,
+    code: int | None,
+    status: str | None,
+    features: tuple[str, ...],
+) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(script, features=features)
+        relay = rig.relay(backend.port, verify=ON, seconds=0.5)
+        found = await known(relay)
+        if "rset" in script and not features:  # said after the answer, which stands
+            assert found.answer == "yes"
+            return
+        assert found.answer == answer
+        assert (found.reply.code if found.reply else None) == code
+        assert (found.reply.status if found.reply else None) == status
+        if answer != "yes":
+            assert rig.store.known == {}
+
+    run(tmp_path, test)
+
+
+def test_verification_off_asks_nobody(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend()
+        assert await known(rig.relay(backend.port)) == Known(Answered.UNKNOWN)
+        assert backend.connections == 0
+
+    run(tmp_path, test)
+
+
+def test_many_who_ask_at_once_share_one_question(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        gate = asyncio.Event()
+        backend = await rig.backend({"rcpt": (gate, GOOD)})
+        relay = rig.relay(backend.port, verify=ON)
+        askers = [asyncio.create_task(known(relay)) for _ in range(20)]
+        await backend.event("rcpt").wait()
+        askers[0].cancel()  # whoever came first may go away
+        gate.set()
+        results = await asyncio.gather(*askers, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert results[1:] == [Known(Answered.YES)] * 19
+        assert sum(line.startswith("RCPT") for line in backend.lines()) == 1
+
+    run(tmp_path, test)
+
+
+def test_a_store_that_is_away_costs_a_question(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        rig.store.away = True
+        backend = await rig.backend({"rcpt no@example.com": b"550 5.1.1 no\r\n"})
+        relay = rig.relay(backend.port, verify=ON)
+        for _ in range(2):
+            assert (await known(relay)).answer == "yes"
+            assert (await known(relay, Mailbox("no", "example.com"))).answer == "no"
+        assert backend.connections == 1
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("features", "answer"), [(("SMTPUTF8", "PIPELINING"), "yes"), (("PIPELINING",), "no")])
+def test_utf8_addresses(tmp_path: Path, features: tuple[str, ...], answer: str) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=features)
+        found = await known(rig.relay(backend.port, verify=ON), Mailbox("ü", "example.com"))
+        assert found.answer == answer
+        if answer == "no":
+            assert found.reply is not None
+            assert found.reply.status == "5.6.7"
+            assert rig.store.known == {}
+        else:
+            assert backend.lines()[1:3] == ["MAIL FROM:<> SMTPUTF8", "RCPT TO:<ü@example.com>"]
+
+    run(tmp_path, test)
+
+
+def test_local_parts_differ_by_case(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({"rcpt U@example.com": b"550 5.1.1 no\r\n"})
+        relay = rig.relay(backend.port, verify=ON)
+        assert (await known(relay, Mailbox("u", "example.com"))).answer == "yes"
+        assert (await known(relay, Mailbox("U", "example.com"))).answer == "no"
+
+    run(tmp_path, test)
+
+
+def test_a_dead_kept_connection_is_replaced(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({}, {})
+        relay = rig.relay(backend.port, verify=ON)
+        assert (await known(relay)).answer == "yes"
+        backend.scripts[0]["mail"] = b"421 4.4.2 too long idle\r\n"  # type: ignore[index]
+        assert (await known(relay, Mailbox("v", "example.com"))).answer == "yes"
+        assert backend.connections == 2
+
+    run(tmp_path, test)
+
+
+def test_close_ends_a_question(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({"rcpt": HANG})
+        relay = rig.relay(backend.port, verify=ON)
+        asker = asyncio.create_task(known(relay))
+        await backend.event("rcpt").wait()
+        await relay.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asker
+
+    run(tmp_path, test)

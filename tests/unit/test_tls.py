@@ -1,0 +1,122 @@
+"""TLS contexts: always verifying towards backends, never old, never asking for a password."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from gateway.cli.testca import TestCa
+from gateway.files import DiskFiles
+from gateway.tls import ClientContexts, client_context, server_context
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> str:
+    """The TLS version both agree on, through memory; raises what the client would."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server, server_hostname=name)
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(10):
+        done = 0
+        for side in (ours, theirs):
+            try:
+                side.do_handshake()
+                done += 1
+            except ssl.SSLWantReadError:
+                pass
+        if done == 2:
+            return str(ours.version())
+    raise AssertionError("the handshake does not end")
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> TestCa:
+    return TestCa(tmp_path_factory.mktemp("ca"))
+
+
+def server(ca: TestCa, *names: str, expired: bool = False) -> ssl.SSLContext:
+    pair = ca.issue(*names, expired=expired)
+    return server_context([(pair.certificate, pair.key)], DiskFiles())
+
+
+def test_a_good_certificate(ca: TestCa) -> None:
+    client = client_context(ca.file.read_bytes(), "1.2")
+    assert handshake(server(ca, "mail.example"), client, "mail.example") == "TLSv1.3"
+    assert handshake(server(ca, "127.0.0.1"), client, "127.0.0.1") == "TLSv1.3"
+    assert handshake(server(ca, "*.example.net"), client, "a.example.net") == "TLSv1.3"
+
+
+@pytest.mark.parametrize(
+    ("names", "expired", "asked"),
+    [
+        (("other.example",), False, "mail.example"),
+        (("mail.example",), True, "mail.example"),
+        (("*.example",), False, "a.b.example"),
+        (("mail.example",), False, "127.0.0.1"),
+    ],
+)
+def test_bad_certificates(ca: TestCa, names: tuple[str, ...], expired: bool, asked: str) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(server(ca, *names, expired=expired), client_context(ca.file.read_bytes(), "1.2"), asked)
+
+
+def test_another_ca(ca: TestCa, tmp_path: Path) -> None:
+    other = TestCa(tmp_path)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(server(ca, "mail.example"), client_context(other.file.read_bytes(), "1.2"), "mail.example")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(server(ca, "mail.example"), client_context(None, "1.2"), "mail.example")
+
+
+def test_the_minimum_holds(ca: TestCa) -> None:
+    old = server(ca, "mail.example")
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert handshake(old, client_context(ca.file.read_bytes(), "1.2"), "mail.example") == "TLSv1.2"
+    with pytest.raises(ssl.SSLError):
+        handshake(old, client_context(ca.file.read_bytes(), "1.3"), "mail.example")
+
+
+def test_clients_below_tls_1_2_are_refused(ca: TestCa) -> None:
+    context = server(ca, "mail.example")
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_contexts_always_verify(ca: TestCa) -> None:
+    for context in (client_context(None, "1.2"), client_context(ca.file.read_bytes(), "1.3")):
+        assert context.verify_mode == ssl.CERT_REQUIRED
+        assert context.check_hostname
+        assert not context.hostname_checks_common_name
+
+
+def test_contexts_are_built_once(ca: TestCa) -> None:
+    contexts = ClientContexts(DiskFiles())
+    assert contexts.get(ca.file, "1.2") is contexts.get(ca.file, "1.2")
+    assert contexts.get(ca.file, "1.2") is not contexts.get(ca.file, "1.3")
+
+
+def test_files_of_no_use(ca: TestCa, tmp_path: Path) -> None:
+    pair, other = ca.issue("mail.example"), ca.issue("other.example")
+    with pytest.raises(ValueError, match=r"mail\.example\.pem"):
+        server_context([(pair.certificate, other.key)], DiskFiles())
+    with pytest.raises(ValueError, match="CA"):
+        client_context(b"nothing", "1.2")
+    with pytest.raises(ValueError, match="CA"):
+        client_context(b"\xff", "1.2")
+    with pytest.raises(FileNotFoundError):
+        server_context([(tmp_path / "none.pem", pair.key)], DiskFiles())
+
+
+def test_an_encrypted_key_asks_nobody(ca: TestCa, tmp_path: Path) -> None:
+    pair = ca.issue("mail.example")
+    key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(ValueError, match="locked"):
+        server_context([(pair.certificate, locked)], DiskFiles())
