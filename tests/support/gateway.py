@@ -25,8 +25,10 @@ REPOSITORY = Path(__file__).parents[2]
 HOSTNAME = "mx.example.com"
 #: The name in the backend's certificate.
 BACKEND_NAME = "mail.int.example.com"
+#: What `dns: {zone: FILE}` reads: owner, type, values; or a word for a failure.
+Zone = dict[str, dict[str, list[str] | str]]
 #: What the tests' DNS holds: a client with a verified reverse name, senders with and without SPF.
-ZONE: dict[str, dict[str, list[str]]] = {
+ZONE: Zone = {
     "1.0.0.127.in-addr.arpa": {"PTR": ["client.sender.example"]},
     "client.sender.example": {"A": ["127.0.0.1"]},
     "sender.example": {"TXT": ["v=spf1 ip4:127.0.0.1 -all"], "A": ["192.0.2.1"], "MX": ["10 client.sender.example"]},
@@ -45,7 +47,7 @@ class Site:
     directory: Path
     authority: TestCa
     configuration: Tree
-    zone: dict[str, dict[str, list[str]]] = field(default_factory=lambda: json.loads(json.dumps(ZONE)))
+    zone: Zone = field(default_factory=lambda: json.loads(json.dumps(ZONE)))
 
     @property
     def file(self) -> Path:
