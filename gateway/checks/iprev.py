@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from gateway.checks.check import Check, Named
+from gateway.checks.check import Check, Named, OnError
 from gateway.dns.names import address_of, reverse_name
 from gateway.dns.resolver import Resolver
 from gateway.mail.address import to_ascii
@@ -39,6 +39,8 @@ class Iprev(Check[IprevFact]):
     name = "iprev"
     stage = Stage.CONNECT
     provides: ClassVar[Mapping[str, str]] = {"client.iprev": "string", "client.name": "string"}
+    #: Broken reverse zones are common and stay broken for months: deferring for one would lose mail.
+    on_error = OnError.IGNORE
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver

@@ -86,4 +86,4 @@ async def check_host(
         local, _, domain = mail_from.rpartition("@")  # a quoted local part may hold an @ of its own
         identity = "mailfrom"
     verdict = await evaluate(resolver, ip, helo, local, domain, receiver=receiver, now=now)
-    return SpfFact(verdict.result, judged_domain(domain), verdict.explanation, identity, verdict.why)
+    return SpfFact(verdict.result, judged_domain(domain).lower(), verdict.explanation, identity, verdict.why)

@@ -74,15 +74,16 @@ async def evaluate(
 def judged_domain(domain: str) -> str:
     """The domain as check_host() takes it, or "" where section 4.3 gives `none`.
 
-    That is: not fully qualified, an address literal, an empty or overlong label, no A-label form.
+    That is: not fully qualified, an address literal, an empty or overlong label, no A-label form. The case stays, for
+    macros show it.
     """
     if not domain.isascii():
         try:
             domain = to_ascii(domain)
         except ValueError:
             return ""
-    name = canonical(domain)
-    return name if name is not None and "." in name and not name.startswith("[") else ""
+    name = domain.removesuffix(".")
+    return name if "." in name and not name.startswith("[") and canonical(name) else ""
 
 
 class _Evaluation:
@@ -117,7 +118,7 @@ class _Evaluation:
         for directive in record.directives:
             if await self._matches(directive, domain):
                 return _Match(directive.result, f"{directive.kind} of {domain}", record.exp, domain)
-        if record.redirect is None:
+        if record.redirect is None or self._never_matches(record.redirect):
             return _Match(Result.NEUTRAL, f"nothing of {domain} matches")
         return await self._other(record.redirect, domain)
 
@@ -143,7 +144,13 @@ class _Evaluation:
         if self._lookups > MAX_LOOKUPS:
             raise _PermError(f"more than {MAX_LOOKUPS} terms that ask DNS")
 
+    def _never_matches(self, spec: Macros | None) -> bool:
+        """True for a term that names a local part which is not ASCII (RFC 8616 section 4)."""
+        return spec is not None and not self._local.isascii() and not spec.letters.isdisjoint("sl")
+
     async def _matches(self, directive: Directive, domain: str) -> bool:
+        if self._never_matches(directive.spec):
+            return False
         match directive.kind:
             case "ip4":
                 return self._v4 and self._ip >> directive.shift4 == directive.network
@@ -179,7 +186,6 @@ class _Evaluation:
             case "exists":
                 return bool(await self._query(target, "A"))
             case _:
-                target = target.lower()
                 return any(_under(name, target) for name in await self._validated())
 
     async def _holds(self, name: str, directive: Directive | None) -> bool:
@@ -229,13 +235,13 @@ class _Evaluation:
 
     async def _explanation(self, match: _Match) -> str:
         """What the domain says about its fail (section 6.2): printable, bounded, "" on any trouble."""
-        if match.exp is None:
+        if match.exp is None or self._never_matches(match.exp):
             return ""
         try:
             records = await self._resolver.txt(await self._target(match.exp, match.domain))
             if len(records) != 1:
                 return ""
-            text = macros(records[0][: 4 * EXPLANATION_LIMIT].decode("ascii"), spaces=True)
+            text = macros(records[0][: 4 * EXPLANATION_LIMIT].decode("ascii"), explanation=True)
             expanded = text.text(await self._values(text, match.domain), 4 * EXPLANATION_LIMIT)
         except (Unavailable, Malformed, UnicodeDecodeError, _PermError):
             return ""
@@ -277,8 +283,9 @@ class _Evaluation:
         """The validated name that tells most: the domain itself, one below it, any; "unknown" without."""
         names = await self._validated()
         below = [name for name in names if _under(name, domain)]
-        return domain if domain in names else next(iter(below or names), "unknown")
+        return min(below, key=len) if below else next(iter(names), "unknown")
 
 
 def _under(name: str, domain: str) -> bool:
+    domain = domain.lower()
     return name == domain or name.endswith("." + domain)

@@ -5,8 +5,8 @@
 `Macros` expand later, when sender and client are known (section 7). Pure; parsed records are remembered, because
 the records of large senders come with every second mail.
 
-Bounds, since every octet is a stranger's: 8,192 octets and 300 terms a record (real ones stay below 50 terms; RFC
-section 3.4 wants them to fit one UDP datagram), expansions stop at the length somebody can use.
+Bounds, since every octet is a stranger's: 8,192 octets, 300 terms and 200 percent signs a record (real ones have 50
+terms at most; RFC section 3.4 wants them to fit one UDP datagram), expansions stop at the length somebody can use.
 """
 
 import re
@@ -19,6 +19,7 @@ from gateway.mail.terms import Result
 
 MAX_OCTETS = 8192
 MAX_TERMS = 300
+MAX_PERCENTS = 200
 
 QUALIFIERS = {"+": Result.PASS, "-": Result.FAIL, "~": Result.SOFTFAIL, "?": Result.NEUTRAL}
 
@@ -150,6 +151,8 @@ def _record(octets: bytes) -> Record:
     terms = [term for term in text.split(" ")[1:] if term]
     if len(terms) > MAX_TERMS:
         raise Malformed(f"more than {MAX_TERMS} terms")
+    if text.count("%") > MAX_PERCENTS:
+        raise Malformed(f"more than {MAX_PERCENTS} macros")
     directives: list[Directive] = []
     modifiers: dict[str, Macros] = {}
     for term in terms:
@@ -219,19 +222,17 @@ def _network(result: Result, kind: str, text: str) -> Directive:
 
 
 def domain_spec(text: str) -> Macros:
-    """A `domain-spec`: ends in a macro or in a dot and a top label; c, r and t belong to explanations (7.2)."""
+    """A `domain-spec`: a macro string that ends in a macro, or in a dot and a top label."""
     spec = macros(text)
     if not spec.closed:
         _, dot, label = text[text.rfind("%") + 1 :].removesuffix(".").rpartition(".")
         if not dot or not _TOP_LABEL.match(label):
             raise Malformed(f"no domain: {text[:80]}")
-    if not spec.letters.isdisjoint("crt"):
-        raise Malformed(f"a macro for explanations only: {text[:80]}")
     return spec
 
 
-def macros(text: str, *, spaces: bool = False) -> Macros:
-    """A `macro-string`, or with `spaces` an `explain-string`."""
+def macros(text: str, *, explanation: bool = False) -> Macros:
+    """A `macro-string`, or an `explain-string`, which may hold spaces and the letters c, r and t (section 7.2)."""
     pieces: list[str | Macro] = []
     literal: list[str] = []
     at = 0
@@ -250,9 +251,11 @@ def macros(text: str, *, spaces: bool = False) -> Macros:
         pieces.append(_macro(match))
     if joined := "".join([*literal, text[at:]]):
         pieces.append(joined)
-    if not (text.isascii() and text.isprintable()) or (" " in text and not spaces):
+    if not (text.isascii() and text.isprintable()) or (" " in text and not explanation):
         raise Malformed("a character that no macro string has")
     letters = frozenset(p.letter for p in pieces if isinstance(p, Macro))
+    if not explanation and not letters.isdisjoint("crt"):
+        raise Malformed(f"a macro for explanations only: {text[:80]}")
     return Macros(tuple(pieces), letters, closed=bool(text) and at == len(text))
 
 
