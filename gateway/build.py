@@ -33,13 +33,13 @@ from gateway.pipeline import House
 from gateway.policy.loader import Policy, load_policies
 from gateway.policy.rules import Action
 from gateway.relay.delivery import Relay
-from gateway.smtp.events import Rules
+from gateway.smtp.events import Rules, StartTlsMode
 from gateway.smtp.handler import Deadlines, Settings
 from gateway.state.store import Store
 from gateway.yamlfile import Problem
 
-#: The list of sealers whose ARC chains count (`arc.trusted`).
-ARC_SEALERS = "arc-sealers"
+#: The list (`lists/arc-sealers.txt`) of sealers whose ARC chains count (`arc.trusted`).
+ARC_SEALERS = "arc_sealers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,23 @@ def plan(path: Path, files: Files, clock: Clock, *, today: bool) -> Plan:
 
 
 def build(
-    made: Plan, *, clock: Clock, store: Store, resolver: Resolver, journal: Journal | None, workers: int = 1
+    made: Plan,
+    *,
+    clock: Clock,
+    store: Store,
+    resolver: Resolver,
+    journal: Journal | None,
+    workers: int = 1,
+    relay: type[Relay] = Relay,
 ) -> House:
     """The object graph of one configuration. `workers` share the connections to each backend."""
     config = made.config
     fewest = min(backend.connections for backend in config.backends.values())
     share = {name: max(1, backend.connections // workers) for name, backend in config.backends.items()}
-    relay = Relay(
+    way_out = relay(
         config, config.hostname, resolver, store, clock, max(share.values(), default=fewest), files=made.files
     )
-    return House(config, made.policy, checks(made, resolver, clock), relay, resolver, store, clock, journal)
+    return House(config, made.policy, checks(made, resolver, clock), way_out, resolver, store, clock, journal)
 
 
 def checks(made: Plan, resolver: Resolver, clock: Clock) -> Mapping[type[AnyCheck], AnyCheck]:
@@ -116,11 +123,11 @@ def resolver_of(config: Config, files: Files, clock: Clock) -> Resolver:
     return Resolver(source, clock, timeout=config.dns.timeout)
 
 
-def settings_of(config: Config, listener: Listener) -> Settings:
-    """What one listener allows."""
+def settings_of(config: Config, listener: Listener, *, starttls: StartTlsMode | None = None) -> Settings:
+    """What one listener allows; `starttls` overrules it."""
     limits, times = config.limits, config.deadlines
     return Settings(
-        Rules(config.hostname, limits.message, limits.recipients, listener.starttls),
+        Rules(config.hostname, limits.message, limits.recipients, starttls or listener.starttls),
         limits.connections,
         limits.connections_per_network,
         Deadlines(times.greeting, times.command, times.data, times.session, times.rate),

@@ -3,13 +3,13 @@
 Exit status: 0 fine, 1 a fault was found, 2 a bad call.
 """
 
+import os
 import sys
 
 import typer
 
 from gateway import __version__
 from gateway.cli import check, config, demo, greylist, journal, policy, rehearse, serve, sink
-from gateway.log import configure, log
 from gateway.mail.terms import Unavailable
 from gateway.yamlfile import ConfigError
 
@@ -52,9 +52,11 @@ def main() -> None:
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""
         print(f"gatepost: {where}{fault.strerror or fault}", file=sys.stderr)
-    except Exception:
-        configure()
-        log.exception("internal error; please report it with this line")
+    except Exception as bug:
+        if os.environ.get("GATEPOST_TRACEBACK"):
+            raise
+        print(f"gatepost: internal error: {type(bug).__name__}: {bug}", file=sys.stderr)
+        print("this is a bug; GATEPOST_TRACEBACK=1 shows where, please report it with that", file=sys.stderr)
     else:
         return
     sys.exit(1)
