@@ -12,6 +12,7 @@ match nothing and cost no question.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Literal, overload
@@ -102,6 +103,7 @@ class _Evaluation:
         self._lookups = self._voids = self._looked_at = 0
         self._void = False  # the term being evaluated asked for something that is not there
         self._names: list[str] | None = None  # the client's validated reverse names, once known
+        self._nameless = False  # it has no reverse name at all
 
     async def verdict(self) -> Verdict:
         match = await self._check(self._domain)
@@ -162,8 +164,9 @@ class _Evaluation:
                 assert directive.spec is not None
                 return (await self._other(directive.spec, domain)).result is Result.PASS
         self._count()
+        target = await self._target(directive.spec, domain)
         self._void = False
-        if await self._asks(directive, await self._target(directive.spec, domain)):
+        if await self._asks(directive, target):
             return True
         self._voids += self._void
         if self._voids > MAX_VOIDS:
@@ -186,19 +189,22 @@ class _Evaluation:
             case "exists":
                 return bool(await self._query(target, "A"))
             case _:
-                return any(_under(name, target) for name in await self._validated())
+                names = await self._validated()
+                self._void = self._nameless
+                return any(_under(name, target) for name in names)
 
-    async def _holds(self, name: str, directive: Directive | None) -> bool:
+    async def _holds(self, name: str, directive: Directive) -> bool:
         """True when the client is among the addresses of `name`, as closely as the directive wants."""
-        addresses = await self._query(name, "A" if self._v4 else "AAAA")
+        addresses = await self._addresses(name)
         self._looked_at += len(addresses)
         if self._looked_at > MAX_ADDRESSES:
             raise _PermError(f"more than {MAX_ADDRESSES} addresses to look at")
-        family, shift = AF_INET if self._v4 else AF_INET6, 0
-        if directive is not None:
-            shift = directive.shift4 if self._v4 else directive.shift6
+        family, shift = (AF_INET, directive.shift4) if self._v4 else (AF_INET6, directive.shift6)
         wanted = self._ip >> shift
         return any(int.from_bytes(inet_pton(family, a)) >> shift == wanted for a in addresses)
+
+    async def _addresses(self, name: str) -> tuple[str, ...]:
+        return await self._query(name, "A" if self._v4 else "AAAA")
 
     @overload
     async def _query(self, name: str, rdtype: NameType) -> tuple[str, ...]: ...
@@ -213,19 +219,21 @@ class _Evaluation:
         return records
 
     async def _validated(self) -> list[str]:
-        """The client's reverse names that lead back to it (section 5.5), of ten; DNS trouble leaves names out."""
+        """The client's reverse names that lead back to it (section 5.5), of ten; DNS trouble leaves names out.
+
+        The client owns these names: nothing in them may end in permerror, or who would get `fail` escapes it.
+        """
         if self._names is None:
             self._names = []
             try:
                 names = await self._query(reverse_name(str(self._address)), "PTR")
+                self._nameless = not names
             except Unavailable:
                 names = ()
             for name in names[:MAX_NAMES]:
-                try:
-                    if await self._holds(name, None):
+                with suppress(Unavailable):
+                    if str(self._address) in await self._addresses(name):
                         self._names.append(name)
-                except Unavailable:
-                    continue
         return self._names
 
     async def _target(self, spec: Macros | None, domain: str) -> str:

@@ -116,6 +116,15 @@ def test_results(zone: dict[str, Any], result: str) -> None:
     assert judge(zone).result == result
 
 
+def test_the_owner_of_the_reverse_zone_cannot_turn_fail_into_permerror() -> None:
+    zone = {
+        "a.example": txt("v=spf1 ptr ptr:%{p} -all"),
+        REVERSE: {"PTR": [f"h{n}.example." for n in range(1000)]},
+        **{f"h{n}.example": {"A": ADDRESSES} for n in range(10)},
+    }
+    assert judge(zone).result == "fail"
+
+
 def test_a_local_part_that_is_not_ascii_matches_no_term_that_names_it() -> None:
     zone = {
         "a.example": txt("v=spf1 exists:%{l}.x.example exists:%{S}.x.example include:%{l}.x.example ?all"),
