@@ -57,21 +57,19 @@ class Author(Check[AuthorFact]):
         message = tx.message
         if message is None:
             return AuthorFact(Result.PASS, why="no message")
-        if message.malformed:
-            return AuthorFact(Result.PASS, why=message.malformed)
         found = author(message.fields, smtputf8=tx.envelope.smtputf8)
         organization = ""
         if found.domain:
             organization = (await treewalk.walk(self._resolver, found.domain)).organization
         return AuthorFact(
             Result.TEMPERROR if found.domain and not organization else Result.PASS,
-            found.valid,
+            found.valid and not message.malformed,
             found.address,
             found.domain,
             organization,
             found.name,
             any(self._is_local(domain) for domain in found.domains),
-            found.why,
+            message.malformed or found.why,
             found.domains,
         )
 

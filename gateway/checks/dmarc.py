@@ -33,10 +33,10 @@ _STRICTNESS = {Word.NONE: 0, Word.QUARANTINE: 1, Word.REJECT: 2}
 
 @dataclass(frozen=True, slots=True)
 class DmarcFact:
-    """`policy` is none, quarantine or reject (none where no record applies); `domain` is where it was found."""
+    """`policy` is none, quarantine or reject, or "" where no record applies; `domain` is where it was found."""
 
     result: Result
-    policy: str = "none"
+    policy: str = ""
     domain: str = ""
     author_domain: str = ""
     why: str = ""
@@ -81,7 +81,7 @@ class Dmarc(Check[DmarcFact]):
         return DmarcFact(Result.TEMPERROR)
 
     def trace(self, fact: DmarcFact) -> tuple[str, ...]:
-        properties = [("header.from", fact.author_domain), ("policy.dmarc", fact.policy if fact.domain else "")]
+        properties = [("header.from", fact.author_domain), ("policy.dmarc", fact.policy)]
         return (clause("dmarc", fact.result, properties),)
 
 

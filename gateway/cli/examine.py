@@ -25,7 +25,7 @@ from gateway.clock import Clock
 from gateway.dns.resolver import Resolver
 from gateway.mail.address import Mailbox, parse_path
 from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
-from gateway.mail.message import Message
+from gateway.mail.message import HEADER_LIMIT, Field, Message
 from gateway.mail.reply import Reply, SyntaxRefused
 from gateway.mail.terms import Result, Stage
 from gateway.policy.judge import Effect, Need, Progress, Verdict
@@ -74,6 +74,25 @@ class Findings:
     trace: tuple[str, ...] = ()
 
 
+class Garbled(Message):
+    """A message with NUL, bare CR or bare LF in its header, whose fields can be named all the same.
+
+    The edge refuses such octets and its `Message` has no fields then; `check` shall still say what each signature and
+    the author came to. Those octets become one that no token may hold, so that nothing hides behind them.
+    """
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields as CRLF alone divides them."""
+        head = bytes(self.view(0, min(self.body_offset, HEADER_LIMIT)))
+        lines = head.split(b"\r\n")
+        clean = b"\r\n".join(line.translate(_GARBLED) for line in lines)
+        return Message.from_octets(clean).fields
+
+
+_GARBLED = bytes.maketrans(b"\0\r\n", b"\x01\x01\x01")
+
+
 class GivenSpf(Spf):
     """SPF of the sender as it was typed: what is no mailbox has an SPF result all the same (RFC 7208 section 4.3)."""
 
@@ -87,7 +106,7 @@ class GivenSpf(Spf):
         if not case.ip:
             return SpfFact(Result.NONE, why="the client is not known")
         return await check_host(
-            self._given, case.ip, case.helo, case.mail_from, receiver=self._receiver, now=self._time.now()
+            self._given, case.ip, case.helo, _unbracketed(case.mail_from), receiver=self._receiver, now=self._time.now()
         )
 
 
@@ -115,7 +134,10 @@ class Examiner:
         session = Session(clock.new_id(), ip or "0.0.0.0", 0, "127.0.0.1", 25, clock.now(), case.helo, True)  # noqa: S104 - no address, a blank
         refusal, sender = _sender(case)
         envelope = Envelope(sender, smtputf8=case.smtputf8)
-        tx = Transaction(clock.new_id(), session, envelope, clock.now(), case.message)
+        message = case.message
+        if message is not None and message.malformed:
+            message = Garbled(message.view().tobytes())
+        tx = Transaction(clock.new_id(), session, envelope, clock.now(), message)
         every: tuple[AnyCheck, ...] = (
             Client(), Iprev(resolver), Helo(), Mail(),
             GivenSpf(resolver, clock, self._hostname, case),
@@ -184,13 +206,14 @@ def canonical_ip(text: str) -> str:
     return str(address)
 
 
+def _unbracketed(text: str) -> str:
+    return text[1:-1] if text.startswith("<") and text.endswith(">") else text
+
+
 def _sender(case: Case) -> tuple[Disposition | None, Mailbox | None]:
     """The reverse-path, and the refusal at MAIL where the text is none."""
-    text = case.mail_from
-    if not text.startswith("<"):
-        text = f"<{text}>"
     try:
-        octets = text.encode("utf-8", "surrogateescape")
+        octets = f"<{_unbracketed(case.mail_from)}>".encode("utf-8", "surrogateescape")
         return None, parse_path(octets, smtputf8=case.smtputf8, what="reverse")[0]
     except SyntaxRefused as refused:
         return _refused(refused.reply, Stage.MAIL), None
