@@ -154,12 +154,12 @@ def _backend_name(name: str) -> str:
 
 _STRING = {"type": "string", "minLength": 1}
 _HOST_PORT = {"type": "string", "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):[0-9]{1,5}$"}
-_DOMAIN = {"type": "string", "pattern": r"^(\*\.)?[^*@\s]+$"}
+DOMAIN = {"type": "string", "pattern": r"^(\*\.)?[^*@\s]+$"}
 
 Bind = Annotated[HostPort, PlainValidator(parse_bind), PlainSerializer(str), WithJsonSchema(_HOST_PORT)]
 Target = Annotated[HostPort, PlainValidator(parse_target), PlainSerializer(str), WithJsonSchema(_HOST_PORT)]
 Host = Annotated[str, PlainValidator(parse_host), WithJsonSchema({**_STRING, "examples": ["mx.example.com"]})]
-Domain = Annotated[str, PlainValidator(parse_domain), WithJsonSchema(_DOMAIN)]
+Domain = Annotated[str, PlainValidator(parse_domain), WithJsonSchema(DOMAIN)]
 Server = Annotated[str, PlainValidator(parse_server), WithJsonSchema(_STRING)]
 MailboxText = Annotated[str, PlainValidator(parse_mailbox), WithJsonSchema(_STRING)]
 BackendName = Annotated[str, AfterValidator(_backend_name)]

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from gateway.config import certificate as pem
-from gateway.config.hosts import BackendName, Bind, Domain, Host, MailboxText, Server, Target
+from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server, Target
 from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, State, WrittenFile, read_bytes
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
 from gateway.yamlfile.wording import named
@@ -146,8 +146,8 @@ class BackendTls(Model):
 class VerifyRecipients(Model):
     """How long a backend's answer to RCPT is remembered."""
 
-    positive: Annotated[float, *duration("0s", "365d")] = 86_400.0
-    negative: Annotated[float, *duration("0s", "365d")] = 1800.0
+    positive: Annotated[float, *duration("0s", "365d")] = Field(default="24h", validate_default=True)
+    negative: Annotated[float, *duration("0s", "365d")] = Field(default="30m", validate_default=True)
 
 
 class Backend(Model):
@@ -178,7 +178,7 @@ class DnsConfig(Model):
         tuple[Server, ...], BeforeValidator(_one_or_more, json_schema_input_type=Server | list[Server])
     ] = ()
     """Addresses of resolvers; those of /etc/resolv.conf when left out."""
-    timeout: Annotated[float, *duration("100ms", "60s")] = 5.0
+    timeout: Annotated[float, *duration("100ms", "60s")] = Field(default="5s", validate_default=True)
     """Seconds for one question, retries included."""
     zone: ReadFile | None = None
     """A file that answers instead, for trials and tests: nothing else is asked."""
@@ -187,7 +187,7 @@ class DnsConfig(Model):
 class Limits(Model):
     """What one message, one network, everybody may take."""
 
-    message: Annotated[int, *size("1KB", "2GB")] = 35_000_000
+    message: Annotated[int, *size("1KB", "2GB")] = Field(default="35MB", validate_default=True)
     """The largest message (SIZE)."""
     recipients: Annotated[Count, Field(le=100_000)] = 100
     """The most recipients of a message."""
@@ -195,24 +195,24 @@ class Limits(Model):
     """The most connections, over all workers."""
     connections_per_network: Annotated[Count, Field(le=1_000_000)] = 50
     """The most connections from one /24 or /64."""
-    memory: Annotated[int, *size("1MB", "1000GB")] = 1_000_000_000
+    memory: Annotated[int, *size("1MB", "1000GB")] = Field(default="1GB", validate_default=True)
     """What messages on their way may take, over all workers."""
 
 
 class Deadlines(Model):
     """How long a client or backend may take."""
 
-    greeting: Annotated[float, *duration("100ms", "1h")] = 300.0
+    greeting: Annotated[float, *duration("100ms", "1h")] = Field(default="5m", validate_default=True)
     """For the first command after the banner."""
-    command: Annotated[float, *duration("100ms", "1h")] = 300.0
+    command: Annotated[float, *duration("100ms", "1h")] = Field(default="5m", validate_default=True)
     """For each further command."""
-    data: Annotated[float, *duration("100ms", "12h")] = 300.0
+    data: Annotated[float, *duration("100ms", "12h")] = Field(default="5m", validate_default=True)
     """For a whole message."""
-    session: Annotated[float, *duration("100ms", "24h")] = 300.0
+    session: Annotated[float, *duration("100ms", "24h")] = Field(default="5m", validate_default=True)
     """For everything from banner to QUIT."""
-    backend: Annotated[float, *duration("100ms", "10m")] = 120.0
+    backend: Annotated[float, *duration("100ms", "10m")] = Field(default="2m", validate_default=True)
     """For a delivery, from connecting to the backend's answer."""
-    rate: Annotated[int, *size("0B", "1GB")] = 1000
+    rate: Annotated[int, *size("0B", "1GB")] = Field(default="1KB", validate_default=True)
     """Octets a second that a message must keep up."""
 
 
@@ -220,7 +220,7 @@ class Journal(Model):
     """What was decided, and why."""
 
     path: WrittenFile
-    keep: Annotated[float, *duration("1m", "3650d")] = 30 * 86_400.0
+    keep: Annotated[float, *duration("1m", "3650d")] = Field(default="30d", validate_default=True)
 
 
 class Admin(Model):
@@ -235,19 +235,19 @@ class Config(Model):
     hostname: Host
     """Our name in banner, EHLO, Received and Authentication-Results."""
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1, strict=False)]
-    domains: Annotated[dict[Domain, DomainRoute], Field(min_length=1)]
+    domains: Annotated[dict[Domain, DomainRoute], Field(min_length=1, json_schema_extra={"propertyNames": DOMAIN})]
     """What may be received, and who gets it."""
     backends: Annotated[dict[BackendName, Backend], Field(min_length=1)]
-    policies: PolicyFolder = Field("policies", validate_default=True)
+    policies: PolicyFolder = Field(default="policies", validate_default=True)
     """The folder of the policy files."""
-    lists: ListFolder = Field(None, validate_default=True)
+    lists: ListFolder = Field(default=None, validate_default=True)
     """The folder of the lists that policies name."""
-    state: State = Field("sqlite:/var/lib/gatepost/state.db", validate_default=True)
+    state: State = Field(default="sqlite:/var/lib/gatepost/state.db", validate_default=True)
     """Greylist and recipient cache."""
     dns: DnsConfig = DnsConfig()
     limits: Limits = Limits()
     deadlines: Deadlines = Deadlines()
-    greeting_delay: Annotated[float, *duration("0s", "1m")] = 0.1
+    greeting_delay: Annotated[float, *duration("0s", "1m")] = Field(default="100ms", validate_default=True)
     """How long the banner waits for strangers; who speaks before it is an early talker."""
     journal: Journal | None = None
     workers: Annotated[

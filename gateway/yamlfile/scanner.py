@@ -6,6 +6,8 @@ from gateway.yamlfile.document import Document
 from gateway.yamlfile.problem import Problem, shown
 
 _QUOTES = "put the whole value in quotes"
+_TAB = ("a tab at the beginning of the line", "use spaces")
+_DIRECTIVE = ("directives are not supported", "remove the line that begins with '%'")
 _SAID: dict[str, tuple[str, str]] = {
     "mapping values are not allowed in this context": (
         "a ':' does not belong here",
@@ -34,10 +36,10 @@ _SAID: dict[str, tuple[str, str]] = {
         "nothing but a comment may follow '|' or '>'",
         "begin the text on the next line, indented",
     ),
-    "found a tab character that violates indentation": ("a tab at the beginning of the line", "use spaces"),
-    "found a tab character where an indentation space is expected": ("a tab at the beginning of the line", "use spaces"),
-    "found incompatible YAML document": ("directives are not supported", "remove the line that begins with '%'"),
-    "found unknown directive name": ("directives are not supported", "remove the line that begins with '%'"),
+    "found a tab character that violates indentation": _TAB,
+    "found a tab character where an indentation space is expected": _TAB,
+    "found incompatible YAML document": _DIRECTIVE,
+    "found unknown directive name": _DIRECTIVE,
     "did not find expected <document start>": (
         "the file goes on after its end",
         "check the indentation of this line and of the first one",
