@@ -11,7 +11,6 @@ import pytest
 
 from gateway.cli.testca import Pair, TestCa
 from tests.support.gateway import Gateway, Site, run, serving, site
-from tests.support.ports import free_port, listens
 from tests.support.recorder import Recorder, recorder
 from tests.support.smtp import Client
 from tests.support.wait import until
@@ -153,8 +152,6 @@ def test_policy_check_and_test(place: Site) -> None:
     fine(run("policy", "check", "-c", file))
     fine(run("policy", "test", "-c", file))
     fine(run("policy", "check", "--policies", str(place.policies)))
-    matrix = fine(run("policy", "check", "--policies", str(place.policies), "--failures"))
-    assert "spf" in matrix
 
 
 @pytest.mark.parametrize(
@@ -274,22 +271,30 @@ def test_rehearse_speaks_smtp_on_standard_input_and_delivers_nothing(place: Site
     assert len(taken.records()) == before
 
 
-def test_sink_takes_mail_over_tls_only(tmp_path: Path, authority: TestCa) -> None:
-    port = free_port()
+def test_sink_takes_mail_over_tls_only(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("gatepost")
     process = subprocess.Popen(
-        [str(script), "sink", "--bind", f"127.0.0.1:{port}"],
+        [str(script), "sink", "--listen", "127.0.0.1:0", "--maildir", str(tmp_path), "--refuse", "bob@example.com"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        cwd=tmp_path,
+        text=True,
     )
+    assert process.stdout is not None
     try:
-        until(lambda: listens(port) or process.poll() is not None, "the sink")
-        assert process.poll() is None, process.stdout and process.stdout.read()
+        first = process.stdout.readline()
+        port = int(first.split(",")[0].rpartition(":")[2])
         with Client(port) as client:
-            assert "STARTTLS" in client.ehlo().text
+            client.ehlo()
+            assert client.command("MAIL FROM:<sue@sender.example>").code == 530, "nothing in clear text"
+            assert client.starttls(tmp_path / "tls" / "ca.pem", "sink.example").code == 220
+            client.ehlo()
+            assert client.deliver("sue@sender.example", ["bob@example.com"], LETTER).code == 550
+            assert client.deliver("sue@sender.example", ["alice@example.com"], LETTER).code == 250
+            client.quit()
+        (kept,) = tmp_path.glob("*.eml")
+        assert kept.read_bytes() == LETTER
     finally:
         process.terminate()
         process.wait(10)
-        if process.stdout:
-            process.stdout.close()
+        process.stdout.close()
+    assert process.returncode == 0
