@@ -8,11 +8,12 @@ error, word for word.
 import asyncio
 import fcntl
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+
+from gateway.log import log
 
 _CHECK_SECONDS = 60.0
 _PROBLEMS = 8000  # characters
@@ -65,7 +66,7 @@ class Bundle:
 
 
 async def validated(worker: tuple[str, ...], config: Path) -> Bundle:
-    """Checks the configuration in a child. Raises `Refused`; warnings go to standard error."""
+    """Checks the configuration in a child. Raises `Refused`; warnings go to the log."""
     descriptor = os.memfd_create("bundle", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         summary = Summary.parse(await _checked(worker, config, descriptor))
@@ -102,5 +103,6 @@ async def _checked(worker: tuple[str, ...], config: Path, descriptor: int) -> by
     problems = complaints.decode("utf-8", "backslashreplace")
     if process.returncode != 0:
         raise Refused(problems.rstrip()[:_PROBLEMS] or f"the check ended with status {process.returncode}")
-    sys.stderr.write(problems)
+    for warning in problems.splitlines():
+        log.warning("configuration", said=warning)
     return said

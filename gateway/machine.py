@@ -8,14 +8,20 @@ had is refused with a sentence for the operator (`CannotListen`).
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import resource
+import shutil
 import socket
+import stat
 import tempfile
+import time
 from pathlib import Path
 
 #: Connections that may wait in the kernel while all workers are busy or being replaced.
 BACKLOG = 512
+_METRICS = "gatepost-metrics-"
+_YOUNG = 60.0  # seconds
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
@@ -73,12 +79,39 @@ def raise_limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def metrics_folder() -> Path:
-    """A fresh folder for the workers' counters; in memory where that is possible, they are written all the time."""
-    for parent in (os.environ.get("RUNTIME_DIRECTORY"), "/dev/shm"):  # noqa: S108 - only a parent of a private folder
-        if parent and os.access(parent, os.W_OK | os.X_OK):
-            return Path(tempfile.mkdtemp(prefix="gatepost-metrics-", dir=parent))
-    return Path(tempfile.mkdtemp(prefix="gatepost-metrics-"))
+class MetricsFolder:
+    """A private folder for the workers' counters, in memory where that is possible: they are written all the time.
+
+    It is locked while its supervisor lives; `make` also removes those that a killed supervisor left behind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @classmethod
+    def make(cls) -> "MetricsFolder":
+        """A fresh one."""
+        candidates = (os.environ.get("RUNTIME_DIRECTORY"), "/dev/shm", tempfile.gettempdir())  # noqa: S108 - a parent
+        parent = next(each for each in candidates if each and os.access(each, os.W_OK | os.X_OK))
+        for left in Path(parent).glob(f"{_METRICS}*"):
+            with contextlib.suppress(OSError):
+                _sweep(left)
+        return cls(Path(tempfile.mkdtemp(prefix=_METRICS, dir=parent)))
+
+    def remove(self) -> None:
+        """Removes it and what is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes a folder of ours that nobody has locked. A young one may be about to be locked."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or time.time() - status.st_mtime < _YOUNG:
+        return
+    MetricsFolder(folder).remove()  # BlockingIOError: it is in use
 
 
 def notify(state: str) -> None:

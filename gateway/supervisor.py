@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -28,7 +27,7 @@ from gateway.bundle import Bundle, Refused, Summary, validated
 from gateway.child import Child, Command, ended
 from gateway.control import Message
 from gateway.log import log
-from gateway.machine import CannotListen, bound, forget_privileges, metrics_folder, notify, raise_limits, spoken
+from gateway.machine import CannotListen, MetricsFolder, bound, forget_privileges, notify, raise_limits, spoken
 
 WORKER = (sys.executable, "-m", "gateway.worker")
 CONSOLE = (sys.executable, "-m", "gateway.console")
@@ -59,7 +58,7 @@ class Supervisor:
         self._patience = patience
         self._bundle = Bundle(-1, Summary((), 0, None, ""))
         self._census = -1
-        self._metrics = Path()
+        self._metrics = ""
         self._sockets: list[tuple[int, socket.socket]] = []
         self._admin: socket.socket | None = None
         self._workers: list[Child] = []
@@ -97,7 +96,8 @@ class Supervisor:
             log.error("cannot listen", why=str(error))
             self._unbind()
             return 1
-        self._metrics = metrics_folder()
+        folder = MetricsFolder.make()
+        self._metrics = str(folder.path)
         try:
             self._start()
             async with asyncio.TaskGroup() as tasks:
@@ -106,7 +106,7 @@ class Supervisor:
                 reloading.cancel()
             await self._drain()
         finally:
-            shutil.rmtree(self._metrics, ignore_errors=True)
+            folder.remove()
         return 1 if self._failed else 0
 
     def _asked_to_stop(self) -> None:
@@ -162,13 +162,13 @@ class Supervisor:
         arguments += ["--listen-fds", listening, "--census-fd", str(self._census)]
         arguments += ["--row", str(row), "--workers", str(self._bundle.summary.workers)]
         inherited = (*(listener.fileno() for _, listener in self._sockets), self._census)
-        environment = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), "GATEPOST_PROCESS": f"row{row}"}
+        environment = {"PROMETHEUS_MULTIPROC_DIR": self._metrics, "GATEPOST_PROCESS": f"row{row}"}
         return Command(arguments, inherited, (bundle,), environment)
 
     def _console_start(self) -> Command:
         assert self._admin is not None
         arguments = [*self._console_command, "--bind-fd", str(self._admin.fileno())]
-        return Command(arguments, (self._admin.fileno(),), (), {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)})
+        return Command(arguments, (self._admin.fileno(),), (), {"PROMETHEUS_MULTIPROC_DIR": self._metrics})
 
     # Watch
 
@@ -194,7 +194,7 @@ class Supervisor:
         summary = self._bundle.summary
         offset = summary.census_head + row * summary.census_row
         os.pwrite(self._census, bytes(summary.census_row), offset)  # its connections are gone with it
-        mark_process_dead(f"row{row}", str(self._metrics))  # type: ignore[no-untyped-call]
+        mark_process_dead(f"row{row}", self._metrics)  # type: ignore[no-untyped-call]
         self._confirm(child)  # its successor starts from the new bundle
         if child.deaths >= _HOPELESS and not any(worker.ever_ready for worker in self._workers):
             if not self._stop.is_set():
@@ -294,3 +294,7 @@ class Supervisor:
             "last_reload": self._last_reload,
         }
         self._console.send({"status": status})
+
+
+if __name__ == "__main__":
+    sys.exit(run(Path(sys.argv[1])))

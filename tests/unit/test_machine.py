@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import machine
-from gateway.machine import CannotListen, bound, metrics_folder, notify, split, spoken
+from gateway.machine import CannotListen, MetricsFolder, bound, notify, split, spoken
 
 
 def has_ipv6() -> bool:
@@ -67,11 +67,29 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
         bound("127.0.0.1:0")
 
 
-def test_metrics_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_folder_is_private_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
-    folder = metrics_folder()
-    assert folder.parent == tmp_path
-    assert folder.stat().st_mode & 0o777 == 0o700
+    folder = MetricsFolder.make()
+    assert folder.path.parent == tmp_path
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    (folder.path / "counter_row0.db").write_bytes(b"x")
+    folder.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_killed_supervisors_are_swept_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    living = MetricsFolder.make()
+    left, young, other = (tmp_path / name for name in ("gatepost-metrics-left", "gatepost-metrics-young", "other"))
+    for folder in (left, young, other):
+        folder.mkdir()
+    link = tmp_path / "gatepost-metrics-link"
+    link.symlink_to(other)
+    for folder in (left, living.path, other):
+        os.utime(folder, (0, 0))
+    MetricsFolder.make().remove()
+    assert set(tmp_path.iterdir()) == {living.path, young, other, link}
+    living.remove()
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
