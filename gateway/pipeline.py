@@ -350,7 +350,8 @@ class Journey:
         reply = verdict.reply or REFUSED
         if self.house.config.soften:
             reply = reply.softened()
-        return self._say(stage, verdict.action, reply, rule=verdict.rule, because=verdict.because, recipient=recipient)
+        action = Action.GREYLIST if verdict.rule in self._greylisting else verdict.action
+        return self._say(stage, action, reply, rule=verdict.rule, because=verdict.because, recipient=recipient)
 
     def _refuse(self, stage: Stage, reply: Reply, recipient: str = "") -> Reply:
         """A refusal by the frame, which no policy can widen."""

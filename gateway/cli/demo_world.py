@@ -7,6 +7,7 @@ wait is a second instead of minutes.
 import asyncio
 import json
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -90,7 +91,7 @@ def world(folder: Path) -> Iterator[World]:
             yield World(folder, port, admin, main, impostor, signer)
 
 
-def _context(pair: Pair) -> "tls.ssl.SSLContext":
+def _context(pair: Pair) -> ssl.SSLContext:
     return tls.server_context([(pair.certificate, pair.key)], DiskFiles())
 
 

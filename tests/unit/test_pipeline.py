@@ -1,0 +1,416 @@
+"""The journey of one mail: the order of questions, the replies, what is on record."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.build import build, plan
+from gateway.clock import ManualClock
+from gateway.dns.resolver import Resolver
+from gateway.dns.zone import Zone
+from gateway.files import DiskFiles
+from gateway.journal import Entry
+from gateway.mail.address import Mailbox
+from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
+from gateway.mail.message import Message
+from gateway.mail.reply import Reply
+from gateway.mail.terms import Unavailable
+from gateway.pipeline import House, Pipeline
+from gateway.relay.delivery import Answered, Delivered, Fate, Known, Refused, Relay, Unknown
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import Greylisted, GreylistKey
+
+ZONE = {
+    "good.example": {"TXT": ["v=spf1 ip4:192.0.2.7 -all"]},
+    "strict.example": {"TXT": ["v=spf1 -all"]},
+    "broken.example": {"TXT": "SERVFAIL"},
+    "7.2.0.192.in-addr.arpa": {"PTR": ["mail.good.example."]},
+    "mail.good.example": {"A": ["192.0.2.7"]},
+}
+CONFIG = """
+hostname: mx.example.com
+listeners: [{bind: "127.0.0.1:0", starttls: off}]
+domains:
+  example.com: {backend: main}
+  example.org: {backend: main}
+  other.example: {backend: second}
+backends:
+  main: {hosts: "127.0.0.1:1"}
+  second: {hosts: "127.0.0.1:2"}
+policies: policies
+lists: policies/lists
+state: sqlite:state.db
+dns: {zone: zone.json}
+quarantine: quarantine@example.com
+"""
+MAIL = b"From: a@good.example\r\nSubject: hi\r\n\r\nbody\r\n"
+
+
+class StandIn(Relay):
+    """A relay that is told what the backend says, and remembers what it was asked."""
+
+    answers: dict[str, Known]
+    fate: Fate
+    asked: list[str]
+    sent: list[tuple[str, bytes, frozenset[int], str]]
+
+    async def known(self, backend: str, tx: Transaction, mailbox: Mailbox) -> Known:
+        self.asked.append(str(mailbox))
+        return self.answers.get(str(mailbox), Known(Answered.YES))
+
+    async def deliver(
+        self,
+        backend: str,
+        tx: Transaction,
+        prepended: bytes,
+        removed: frozenset[int],
+        recipient: Mailbox | None = None,
+    ) -> Fate:
+        self.sent.append((backend, prepended, removed, str(recipient or "")))
+        return self.fate
+
+
+class Memory:
+    """A journal that keeps entries at hand."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+
+    def record(self, entry: Entry) -> None:
+        self.entries[entry.id] = entry
+
+
+@dataclass
+class Stage:
+    """A pipeline on a stage set."""
+
+    folder: Path
+    clock: ManualClock = field(default_factory=ManualClock)
+    journal: Memory = field(default_factory=Memory)
+
+    def __post_init__(self) -> None:
+        (self.folder / "policies" / "lists").mkdir(parents=True)
+        (self.folder / "gatepost.yaml").write_text(CONFIG)
+        (self.folder / "zone.json").write_text("{}")
+        self.store = SqliteStore(self.folder / "state.db", self.clock)
+
+    def house(self, rules: str, extra: str = "") -> House:
+        (self.folder / "policies" / "a.yaml").write_text("rules:\n" + rules if rules else "rules: []\n")
+        (self.folder / "gatepost.yaml").write_text(CONFIG + extra)
+        made = plan(self.folder / "gatepost.yaml", DiskFiles(), self.clock, today=True)
+        house = build(
+            made,
+            clock=self.clock,
+            store=self.store,
+            resolver=Resolver(Zone(ZONE), self.clock),
+            journal=self.journal,  # type: ignore[arg-type]
+            relay=StandIn,
+        )
+        relay = house.relay
+        assert isinstance(relay, StandIn)
+        relay.answers, relay.asked, relay.sent = {}, [], []
+        relay.fate = Delivered(Reply(250, "2.0.0", ("OK, kept",)), "127.0.0.1:1")
+        return house
+
+
+@dataclass
+class Client:
+    """One client's session with the pipeline."""
+
+    pipeline: Pipeline
+    ip: str = "192.0.2.7"
+
+    def __post_init__(self) -> None:
+        self.session = Session("S", self.ip, 1, "127.0.0.1", 25, 0.0, helo="mail.good.example", esmtp=True)
+
+    async def mail(self, sender: str | None, size: int = 0) -> Transaction:
+        path = Mailbox.parse(sender.encode()) if sender else None
+        reply, tx = await self.pipeline.mail(self.session, Envelope(path, declared_size=size))
+        assert tx is not None
+        assert reply.code == 250
+        return tx
+
+    async def rcpt(self, tx: Transaction, address: str) -> str:
+        return said(await self.pipeline.rcpt(tx, Recipient(Mailbox.parse(address.encode()))))
+
+    async def data(self, tx: Transaction, octets: bytes = MAIL) -> str:
+        return said(await self.pipeline.data(tx, Message.from_octets(octets)))
+
+    async def whole(self, sender: str | None, recipient: str, octets: bytes = MAIL) -> str:
+        tx = await self.mail(sender)
+        reply = await self.rcpt(tx, recipient)
+        if not reply.startswith("250"):
+            self.pipeline.aborted(tx, "RSET")
+            return reply
+        return await self.data(tx, octets)
+
+
+def said(reply: Reply) -> str:
+    return " ".join((str(reply.code), reply.status, *reply.text))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def play(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await scenario()
+
+    asyncio.run(run())
+
+
+def relay_of(house: House) -> StandIn:
+    assert isinstance(house.relay, StandIn)
+    return house.relay
+
+
+def test_a_mail_is_delivered_with_our_fields_and_on_record(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("")
+        forged = b"Authentication-Results: mx.example.com; dmarc=pass\r\n"
+        assert await Client(Pipeline(house)).whole("a@good.example", "joe@example.com", forged + MAIL) == (
+            "250 2.0.0 OK, kept T00000000001"
+        )
+        ((backend, fields, removed, target),) = relay_of(house).sent
+        assert (backend, removed, target) == ("main", frozenset({0}), "")
+        assert fields.startswith(b"Authentication-Results: mx.example.com;\r\n\tiprev=pass")
+        assert b"spf=pass smtp.mailfrom=good.example" in fields
+        assert b"for <joe@example.com>" in fields
+        entry = stage.journal.entries["T00000000001"]
+        assert (entry.action, entry.fate, entry.fate_detail) == ("accept", "delivered", "127.0.0.1:1")
+        assert (entry.facts["spf.result"], entry.facts["client.name"]) == ("pass", "mail.good.example")
+        assert entry.client_name == "mail.good.example"
+
+    play(scenario)
+
+
+def test_other_domains_are_refused_before_anything_is_asked(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: all, when: true, then: accept, owner: us, expires: never}\n")
+        reply = await Client(Pipeline(house)).whole("a@good.example", "joe@elsewhere.example")
+        assert reply.startswith("550 5.7.1 Relaying denied")
+        assert relay_of(house).asked == []
+
+    play(scenario)
+
+
+def test_the_backend_is_asked_only_after_the_policy_has_spoken(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: no, when: spf.result == 'fail', then: reject}\n")
+        client = Client(Pipeline(house))
+        assert (await client.whole("a@strict.example", "joe@example.com")).startswith("550 5.7.1")
+        assert relay_of(house).asked == []
+        assert (await client.whole("a@good.example", "joe@example.com")).startswith("250")
+        assert relay_of(house).asked == ["joe@example.com"]
+
+    play(scenario)
+
+
+def test_a_rule_on_rcpt_known_asks_once(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: gone, when: rcpt.known == 'no', then: reject, reply: 550 5.1.1 Gone}\n")
+        relay_of(house).answers["x@example.com"] = Known(Answered.NO, Reply(550, "5.1.1", ("nobody",)))
+        client = Client(Pipeline(house))
+        assert (await client.whole("a@good.example", "x@example.com")).startswith("550 5.1.1 Gone")
+        assert (await client.whole("a@good.example", "y@example.com")).startswith("250")
+        assert relay_of(house).asked == ["x@example.com", "y@example.com"]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("known", "reply"),
+    [
+        (Known(Answered.NO, Reply(550, "5.1.1", ("nobody",))), "550 5.1.1 nobody"),
+        (Known(Answered.UNKNOWN, Reply(451, "4.4.1", ("away",))), "451 4.4.1 away"),
+        (Known(Answered.UNKNOWN), "250 2.1.5 Recipient ok"),
+    ],
+)
+def test_what_the_backend_says_of_a_recipient(stage: Stage, known: Known, reply: str) -> None:
+    async def scenario() -> None:
+        house = stage.house("")
+        relay_of(house).answers["joe@example.com"] = known
+        client = Client(Pipeline(house))
+        tx = await client.mail("a@good.example")
+        assert (await client.rcpt(tx, "joe@example.com")).startswith(reply)
+        assert len(tx.envelope.recipients) == (1 if reply.startswith("250") else 0)
+        client.pipeline.aborted(tx, "RSET")
+
+    play(scenario)
+
+
+def test_recipients_of_other_backends_or_other_rules_come_separately(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house(
+            "  - {id: big, for: ['ann@example.com'], when: message.size > 5, then: reject}\n"
+            "  - {id: tagged, for: ['tim@example.com'], when: rcpt.count > 0, then: {tag: {name: X-A, value: b}}}\n"
+        )
+        client = Client(Pipeline(house))
+        tx = await client.mail("a@good.example")
+        assert (await client.rcpt(tx, "joe@example.com")).startswith("250")
+        assert (await client.rcpt(tx, "jim@example.org")).startswith("250")
+        for other in ("x@other.example", "ann@example.com", "tim@example.com"):
+            assert (await client.rcpt(tx, other)).startswith("452 4.5.3"), other
+        assert [str(r.mailbox) for r in tx.envelope.recipients] == ["joe@example.com", "jim@example.org"]
+        client.pipeline.aborted(tx, "RSET")
+
+    play(scenario)
+
+
+def test_a_size_rule_counts_again_after_data(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: big, when: message.size > 100, then: reject, reply: 552 5.2.3 Too big}\n")
+        client = Client(Pipeline(house))
+        tx = await client.mail("a@good.example", size=101)
+        assert (await client.rcpt(tx, "joe@example.com")).startswith("552 5.2.3")
+        client.pipeline.aborted(tx, "RSET")
+        reply = await client.whole("a@good.example", "joe@example.com", MAIL + b"x" * 100 + b"\r\n")
+        assert reply.startswith("552 5.2.3")
+        assert relay_of(house).sent == []
+
+    play(scenario)
+
+
+def test_greylisting_tells_the_wait_and_then_lets_pass(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: grey, when: spf.result != 'pass', then: {greylist: {wait: 5m}}}\n")
+        client = Client(Pipeline(house), "198.51.100.1")
+        reply = await client.whole("a@nowhere.example", "joe@example.com")
+        assert reply.startswith("451 4.7.1")
+        assert "300" in reply
+        assert stage.journal.entries["T00000000001"].action == "greylist"
+        stage.clock.advance(301)
+        assert (await client.whole("a@nowhere.example", "joe@example.com")).startswith("250")
+
+    play(scenario)
+
+
+def test_a_store_that_is_away_lets_greylisted_mail_flow(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(key: GreylistKey, **_: float) -> Greylisted:
+        raise Unavailable("disk full")
+
+    async def scenario() -> None:
+        house = stage.house("  - {id: grey, when: spf.result != 'pass', then: greylist}\n")
+        monkeypatch.setattr(stage.store, "greylist", away)
+        client = Client(Pipeline(house), "198.51.100.1")
+        assert (await client.whole("a@nowhere.example", "joe@example.com")).startswith("250")
+
+    play(scenario)
+
+
+def test_a_failed_check_defers_what_a_rule_cannot_decide(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: no, when: spf.result == 'fail', then: reject}\n")
+        reply = await Client(Pipeline(house)).whole("a@broken.example", "joe@example.com")
+        assert reply.startswith("451 4.4.3")
+        assert "spf" in stage.journal.entries["T00000000001"].failed
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    "octets", [b" From: x@y.example\r\n" + MAIL, b"no colon\r\n" + MAIL, b"just text\r\n"], ids=["fold", "line", "text"]
+)
+def test_a_header_that_means_two_things_is_refused(stage: Stage, octets: bytes) -> None:
+    async def scenario() -> None:
+        house = stage.house("")
+        reply = await Client(Pipeline(house)).whole("a@good.example", "joe@example.com", octets)
+        assert reply.startswith("554 5.6.0")
+        assert relay_of(house).sent == []
+
+    play(scenario)
+
+
+def test_quarantine_goes_to_its_mailbox_with_the_envelope_on_top(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: odd, when: message.subject == 'hi', then: quarantine}\n")
+        reply = await Client(Pipeline(house)).whole("a@good.example", "joe@example.org")
+        assert reply.startswith("250 2.0.0")
+        ((_, fields, _, target),) = relay_of(house).sent
+        assert target == "quarantine@example.com"
+        assert b"X-Gatepost-Envelope-To: <joe@example.org>\r\n" in fields
+        assert b"X-Gatepost-Quarantine: odd T00000000001\r\n" in fields
+        assert stage.journal.entries["T00000000001"].action == "quarantine"
+
+    play(scenario)
+
+
+def test_soften_speaks_policy_refusals_as_temporary_and_nothing_else(stage: Stage) -> None:
+    async def scenario() -> None:
+        rule = "  - {id: no, when: spf.result == 'fail', then: reject, reply: 550 5.7.23 No}\n"
+        client = Client(Pipeline(stage.house(rule, "soften: true\n")))
+        assert (await client.whole("a@strict.example", "joe@example.com")).startswith("451 4.7.23 No")
+        assert (await client.whole("a@good.example", "x@elsewhere.example")).startswith("550 5.7.1")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("fate", "action", "word"),
+    [
+        (Refused(Reply(550, "5.7.1", ("no",))), "reject", "refused"),
+        (Refused(Reply(451, "4.4.1", ("no",))), "defer", "refused"),
+        (Unknown(Reply(451, "4.4.2", ("silent",))), "defer", "unknown"),
+    ],
+)
+def test_the_fate_is_the_answer_and_on_record(stage: Stage, fate: Fate, action: str, word: str) -> None:
+    async def scenario() -> None:
+        house = stage.house("")
+        relay_of(house).fate = fate
+        reply = await Client(Pipeline(house)).whole("a@good.example", "joe@example.com")
+        assert reply == said(fate.reply.with_id("T00000000001"))
+        entry = stage.journal.entries["T00000000001"]
+        assert (entry.action, entry.fate) == (action, word)
+
+    play(scenario)
+
+
+def test_an_open_transaction_keeps_the_house_it_began_with(stage: Stage) -> None:
+    async def scenario() -> None:
+        old = stage.house("  - {id: no, when: from.domain == 'good.example', then: reject}\n")
+        pipeline = Pipeline(old)
+        client = Client(pipeline)
+        tx = await client.mail("a@good.example")
+        pipeline.house = new = stage.house("")
+        waiting = asyncio.ensure_future(pipeline.released(old))
+        assert (await client.rcpt(tx, "joe@example.com")).startswith("250")
+        assert not waiting.done()
+        assert (await client.data(tx)).startswith("550")
+        await waiting
+        assert (await client.whole("a@good.example", "joe@example.com")).startswith("250")
+        assert len(relay_of(new).sent) == 1
+
+    play(scenario)
+
+
+def test_speak_now_refuses_at_the_banner(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house(
+            "  - {id: flood, when: client.ip == '198.51.100.1', then: reject, reply: 550 5.7.1 Go away, speak: now}\n"
+        )
+        pipeline = Pipeline(house)
+        refusal = await pipeline.connected(Client(pipeline, "198.51.100.1").session)
+        assert refusal is not None
+        assert said(refusal).startswith("550 5.7.1 Go away")
+        assert await pipeline.connected(Client(pipeline).session) is None
+
+    play(scenario)
+
+
+def test_refused_recipients_are_on_record_at_once(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("")
+        client = Client(Pipeline(house))
+        tx = await client.mail("a@good.example")
+        reply = await client.rcpt(tx, "joe@elsewhere.example")
+        entry = stage.journal.entries[reply.split()[-1]]
+        assert entry.recipients == ("joe@elsewhere.example",)
+        assert entry.verdicts[0].reply == reply
+        client.pipeline.aborted(tx, "QUIT")
+
+    play(scenario)
