@@ -73,8 +73,9 @@ def of_syntax(text: str, at: int, what: str) -> Mistake:
     token = re.search(r"(?:token recognition error at: |input )'(.*?)'(?: expecting|$)", what)
     word = token[1].strip() if token else ""
     rest = text[at:].split()
-    shown = "the end of the expression" if word == "<EOF>" else f"'{word or (rest[0] if rest else '')}'"
-    hint = ""
+    shown = "the end of the expression" if not rest else f"'{word or rest[0]}'"
+    missing = re.search(r"missing ('[^']+') at ", what)
+    hint = f"{missing[1]} is missing" if missing else ""
     if word == "=" or word.startswith("= "):
         hint, shown = "write == to compare", "'='"
     elif word in _WORDS:

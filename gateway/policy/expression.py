@@ -93,7 +93,7 @@ class Compiler:
                 continue
             if not re.search(r"\blists\.\w+(?:-\w+)*-$", text[:at]):  # the rest of a list's name with a hyphen
                 found.append(self._of_type(text, at, what))
-        return sorted(set(found)) or [Mistake(0, "the expression is refused by the CEL compiler")]
+        return sorted(set(found)) or [Mistake(0, "the CEL compiler refuses the expression", "is it nested too deeply?")]
 
     def _of_type(self, text: str, at: int, what: str) -> Mistake:
         if undeclared := re.match(r"undeclared reference to '([^']*)'", what):
