@@ -136,8 +136,12 @@ def _doubts(config: Config, files: Files, now: float) -> Iterator[tuple[Loc, str
     if config.admin and not (config.admin.bind.host == "localhost" or _loopback(config.admin.bind)):
         what = f"health, metrics and console are open to who reaches {config.admin.bind}"
         yield ("admin", "bind"), what, "use 127.0.0.1 or [::1], and a proxy that asks who it is"
-    if not files.names(config.policies, "*.yaml"):
-        yield ("policies",), f"no policy files in {config.policies}", "all mail to 'domains' will be accepted"
+    if not files.names(config.policies, "*.yaml") and not files.names(config.policies, "*.yml"):
+        yield (
+            ("policies",),
+            f"no policy files in {config.policies}",
+            "put some there: without any, serve does not start",
+        )
 
 
 def _doubts_about_routes(config: Config, files: Files, now: float) -> Iterator[tuple[Loc, str, str]]:

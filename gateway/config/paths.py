@@ -64,12 +64,17 @@ def _in_folder(path: Path, info: ValidationInfo) -> Path:
 def _policies(value: object, info: ValidationInfo) -> Path:
     path = _resolved(value, info)
     _listed(path, info, "*.yaml")
+    _listed(path, info, "*.yml")
     return path
 
 
 def _lists(value: object, info: ValidationInfo) -> Path:
-    if value is None:  # where nobody said, there need not be any
+    if value is None:  # where nobody said there need not be any: lists may as well stand beside the policies
         policies: Path = info.data.get("policies", _reading(info).folder / "policies")
+        try:
+            _listed(policies / "lists", info, "*.txt")
+        except Fault:
+            return policies
         return policies / "lists"
     path = _resolved(value, info)
     _listed(path, info, "*.txt")

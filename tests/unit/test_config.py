@@ -136,6 +136,17 @@ def test_relative_paths_start_at_the_file(operator: Operator, monkeypatch: pytes
     assert relative.policies == Path("policies")
 
 
+def test_lists_need_no_folder_of_their_own(tmp_path: Path) -> None:
+    furnish(tmp_path)
+    (tmp_path / "policies" / "lists").rmdir()
+    operator = Operator(tmp_path)
+    assert operator.loads().lists == tmp_path / "policies"
+    recording = RecordingFiles()
+    config = load_config(operator.file, recording)
+    (tmp_path / "policies" / "lists").mkdir()
+    assert load_config(operator.file, BundleFiles(recording.bundle())) == config
+
+
 @pytest.mark.parametrize(
     ("workers", "cores", "expected"), [("auto", 1, 1), ("auto", 8, 8), ("auto", 64, 20), ("3", 64, 3), ("20", 1, 20)]
 )
