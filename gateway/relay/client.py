@@ -240,7 +240,7 @@ class Connection:
         return Answer(Step.DOT, response)
 
     async def _reset(self) -> None:
-        """Leaves no half transaction behind, or closes. The answer is known: nothing here may change it."""
+        """Leaves no half transaction behind, or closes. The answer is known: a failure here does not change it."""
         try:
             async with asyncio.timeout(_RESET_SECONDS):
                 self._wire.write(b"RSET\r\n", replies=1)

@@ -9,7 +9,8 @@ RFC 5321 sections 4.2.5 and 6.1 (who is responsible when), RFC 1047 (duplicates)
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from gateway import tls
 from gateway.clock import Clock
@@ -67,7 +68,8 @@ class Relay:
 
     async def known(self, backend: str, tx: Transaction, mailbox: Mailbox) -> Known:
         """Whether the backend takes mail for that mailbox (`tx` is for the log of later versions)."""
-        return await self._recipients[backend].known(mailbox)
+        with self._under_way():
+            return await self._recipients[backend].known(mailbox)
 
     async def deliver(
         self,
@@ -85,20 +87,14 @@ class Relay:
         assert tx.message is not None
         recipients = tuple(tx.envelope.recipients) if recipient is None else (Recipient(recipient),)
         mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed)
-        self._running += 1
-        self._idle.clear()
-        try:
+        with self._under_way():
             fate = await self._deliver(backend, mail)
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
         if recipient is not None and isinstance(fate, Refused):
             return Refused(temporary(fate.reply))
         return fate
 
     async def drain(self) -> None:
-        """Waits for the deliveries that are under way."""
+        """Waits for deliveries and questions that are under way."""
         await self._idle.wait()
 
     async def close(self) -> None:
@@ -107,6 +103,17 @@ class Relay:
             await recipients.close()
         for hosts in self._hosts.values():
             await hosts.close()
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
     async def _deliver(self, backend: str, mail: Outgoing) -> Fate:
         async def talk(connection: Connection) -> tuple[Answer | Reply, str]:

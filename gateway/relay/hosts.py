@@ -12,9 +12,11 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.clock import Clock
+from gateway.dns.answer import NameType
 from gateway.dns.resolver import Resolver
 from gateway.log import log
 from gateway.mail.terms import Unavailable
@@ -22,10 +24,21 @@ from gateway.relay.client import Connection, Endpoint
 from gateway.relay.fate import Broken, InDoubt, Lost, Unreachable, Untrusted
 from gateway.relay.pool import Bounds, Pool
 
-_DEAD_SECONDS = 10.0
+_PAUSE_SECONDS = 5.0  # after the first failure of a host; doubled with each further one
+_LONGEST_PAUSE_SECONDS = 300.0
 _OPEN_SECONDS = 30.0  # for one host: connect, banner, EHLO, TLS, EHLO
 
+_ADDRESS_TYPES: tuple[NameType, ...] = ("A", "AAAA")
+
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Illness:
+    """What we remember of a host that failed."""
+
+    until: float
+    pause: float
 
 
 class Addresses:
@@ -47,13 +60,14 @@ class Addresses:
         if name == "localhost":  # RFC 6761 section 6.3: never a question for DNS
             return ["127.0.0.1", "::1"]
         trouble = f"DNS: no address for {name}"
-        try:
-            found = [*(await self._resolver.query(name, "A")).records]
-            found += (await self._resolver.query(name, "AAAA")).records
-            if found:
-                return found
-        except Unavailable as why:
-            trouble = str(why)
+        found: list[str] = []
+        for rdtype in _ADDRESS_TYPES:
+            try:
+                found += (await self._resolver.query(name, rdtype)).records
+            except Unavailable as why:
+                trouble = str(why)
+        if found:
+            return found
         if self._system:
             try:
                 entries = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -82,7 +96,7 @@ class Hosts:
         self._addresses = addresses
         self._clock = clock
         self._pools = {endpoint: Pool(bounds, clock, self._dialler(endpoint)) for endpoint in endpoints}
-        self._dead_until: dict[Endpoint, float] = {}
+        self._ill: dict[Endpoint, _Illness] = {}
 
     async def converse(self, deadline: float, talk: Callable[[Connection], Awaitable[T]]) -> T:
         """What `talk` makes of a connection. Raises `Broken`, and `InDoubt` when it broke after the dot."""
@@ -115,7 +129,7 @@ class Hosts:
     async def _take(self, deadline: float, fresh: bool) -> tuple[Pool, Connection]:
         loop = asyncio.get_running_loop()
         now = self._clock.monotonic()
-        order = sorted(self._pools, key=lambda endpoint: self._dead_until.get(endpoint, 0.0) > now)
+        order = sorted(self._pools, key=lambda endpoint: endpoint in self._ill and self._ill[endpoint].until > now)
         failure: Broken | None = None
         for index, endpoint in enumerate(order):
             pool = self._pools[endpoint]
@@ -126,22 +140,35 @@ class Hosts:
                     open_by=loop.time() + min(left, _OPEN_SECONDS), wait_until=deadline, fresh=fresh
                 )
             except Broken as why:
-                log.warning("backend host failed", backend=self.name, host=str(endpoint), why=why.why)
                 # Trouble with trust is what an operator must see; it outlives a later host that is just down.
                 failure = failure if isinstance(failure, Untrusted) else why
         raise failure or Unreachable("the backend has no hosts")
 
     def _dialler(self, endpoint: Endpoint) -> Callable[[float], Awaitable[Connection]]:
         async def dial(open_by: float) -> Connection:
+            illness = self._ill.get(endpoint)
+            if illness is not None:  # one tries; the others go to the next host meanwhile
+                illness.until = self._clock.monotonic() + _OPEN_SECONDS
             try:
                 connection = await self._dial(endpoint, open_by)
-            except Broken:
-                self._dead_until[endpoint] = self._clock.monotonic() + _DEAD_SECONDS
+            except Broken as why:
+                self._failed(endpoint, why.why)
                 raise
-            self._dead_until.pop(endpoint, None)
+            if self._ill.pop(endpoint, None) is not None:
+                log.info("backend host is back", backend=self.name, host=str(endpoint))
             return connection
 
         return dial
+
+    def _failed(self, endpoint: Endpoint, why: str) -> None:
+        now = self._clock.monotonic()
+        illness = self._ill.get(endpoint)
+        if illness is None:
+            log.warning("backend host failed", backend=self.name, host=str(endpoint), why=why)
+            self._ill[endpoint] = _Illness(now + _PAUSE_SECONDS, _PAUSE_SECONDS)
+        else:
+            illness.pause = min(illness.pause * 2, _LONGEST_PAUSE_SECONDS)
+            illness.until = now + illness.pause
 
     async def _dial(self, endpoint: Endpoint, open_by: float) -> Connection:
         loop = asyncio.get_running_loop()

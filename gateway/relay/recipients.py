@@ -19,7 +19,7 @@ from gateway.mail.address import Mailbox
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Unavailable
 from gateway.relay.client import Answer, Connection
-from gateway.relay.fate import Broken, Step, passed_on
+from gateway.relay.fate import Broken, Step, Unreachable, passed_on
 from gateway.relay.hosts import Hosts
 from gateway.state.store import Store
 
@@ -85,7 +85,12 @@ class Recipients:
             # A task of its own: the first asker may go away while others wait for the same answer. `close` ends it.
             flight = asyncio.get_running_loop().create_task(self._fly(mailbox, self._lifetimes))
             self._flights[mailbox] = flight
-        return await asyncio.shield(flight)
+        try:
+            return await asyncio.shield(flight)
+        except asyncio.CancelledError:
+            if not flight.cancelled():
+                raise
+            return Known(Answered.UNKNOWN, Unreachable.reply)  # we are closing; the asker was not cancelled
 
     def forget(self, mailbox: Mailbox) -> None:
         """Drops what was remembered: the next RCPT meets the truth."""

@@ -101,8 +101,6 @@ class Wire(asyncio.Protocol):
 
     async def start_tls(self, context: ssl.SSLContext, name: str) -> None:
         """Goes on inside TLS, or raises `Broken` with the connection closed: there is no way back to clear text."""
-        if self.broken is None and self._reader.partial:
-            self._break(OutOfPlace("octets before they were due"))
         if self.broken is not None:
             raise self.broken
         assert self._transport is not None

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 import pytest
 
 from gateway.clock import ManualClock
+from gateway.relay import pool
 from gateway.relay.client import Connection
 from gateway.relay.fate import Congested, Unreachable
 from gateway.relay.pool import Bounds, Choice, Idle, Pool, choose
@@ -247,6 +248,31 @@ def test_after_close_what_comes_back_leaves() -> None:
         house.pool.give_back(lent)
         assert lent.left
 
+    run(test())
+
+
+def test_one_that_does_not_leave_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clinging(Fake):
+        aborted = False
+
+        def close(self) -> None:
+            self.alive = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+        async def closed(self) -> None:
+            await asyncio.Event().wait()
+
+    async def test() -> None:
+        house = House()
+        one = Clinging()
+        house.pool.busy += 1
+        house.pool.give_back(one)
+        await house.pool.close()
+        assert one.aborted
+
+    monkeypatch.setattr(pool, "_FAREWELL_SECONDS", 0.01)
     run(test())
 
 
