@@ -100,9 +100,13 @@ def entry(text: str) -> "str | Network":
 def network(text: str) -> Network:
     """An IP address or network. Raises `ValueError` with what is wrong."""
     try:
-        return ipaddress.ip_network(text)
+        found = ipaddress.ip_network(text)
     except ValueError:
         pass
+    else:
+        mapped = found.network_address.ipv4_mapped if isinstance(found, ipaddress.IPv6Network) else None
+        # Clients are IPv4 when their address is an IPv4-mapped one, so such a network would hold nobody.
+        return found if mapped is None else ipaddress.IPv4Network((mapped, max(found.prefixlen - 96, 0)))
     try:
         meant = ipaddress.ip_network(text, strict=False)
     except ValueError:

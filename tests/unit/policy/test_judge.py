@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 import pytest
-from policy_folder import policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_folder import policy
 
 from gateway.mail.terms import Stage
 from gateway.policy.cases import CLEAN
@@ -16,6 +16,7 @@ from gateway.policy.rules import Action, Greylist
 from gateway.policy.vocabulary import FACTS
 
 CONNECT, HELO, MAIL, RCPT, DATA = Stage
+START = Progress()
 
 
 def rules(*lines: str) -> Policy:
@@ -27,7 +28,7 @@ def rules(*lines: str) -> Policy:
 
 
 def judge(
-    found: Policy, stage: Stage, progress: Progress = Progress(), failed: tuple[str, ...] = (), **given: Any
+    found: Policy, stage: Stage, progress: Progress = START, failed: tuple[str, ...] = (), **given: Any
 ) -> Judgement:
     facts = {**CLEAN, **{name.replace("__", "."): value for name, value in given.items()}}
     return found.judge(stage, facts, progress, "user@example.com", failed)
@@ -210,7 +211,8 @@ def test_observe_is_never_final() -> None:
 
 def test_it_asks_for_what_it_needs() -> None:
     found = rules(
-        'id: a, when: message.hops > 100 || dmarc.result == "fail" && dmarc.policy == "reject", then: reject, reply: "550 5.7.1 {dmarc.domain}"',
+        'id: a, when: message.hops > 100 || dmarc.result == "fail" && dmarc.policy == "reject", '
+        'then: reject, reply: "550 5.7.1 {dmarc.domain}"',
         "id: b, when: dkim.result == 'fail', then: reject",
     )
     first = found.judge(DATA, {"message.hops": 3}, Progress(), "u@example.com")
@@ -270,7 +272,8 @@ MANY = rules(
     "id: r2, when: rcpt.known == 'no' || client.tls, then: reject",
     "id: r3, when: spf.result == 'none', then: greylist",
     "id: r4, when: dmarc.result == 'fail' && dmarc.policy == 'reject' && !arc.trusted, then: reject",
-    'id: r5, when: "dkim.domains.exists(d, under(from.domain, d)) && message.size > 5", then: accept, owner: us, expires: never',
+    'id: r5, when: "dkim.domains.exists(d, under(from.domain, d)) && message.size > 5", then: accept, '
+    "owner: us, expires: never",
     "id: r6, when: message.hops > 2, then: quarantine",
     "id: r7, when: dkim.result != 'pass', always: true, then: {tag: {name: X-A, value: '{dkim.result}'}}",
 )

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from policy_folder import Memory
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from policy_folder import Memory
 
 from gateway.policy.lists import NamedList, Networks, entry, load_lists, network
 from gateway.yamlfile import Problem
@@ -24,8 +24,14 @@ def test_entries_and_comments() -> None:
     )
     assert problems == []
     assert list(found["our"]) == [
-        "a#b@example.org", "example.com", "sub.example.org", "xn--bcher-kva.example", "192.0.2.1/32", "2001:db8::/32", "192.0.2.0/28",
-    ]  # fmt: skip
+        "a#b@example.org",
+        "example.com",
+        "sub.example.org",
+        "xn--bcher-kva.example",
+        "192.0.2.1/32",
+        "2001:db8::/32",
+        "192.0.2.0/28",
+    ]
     assert len(found["our"]) == 7
 
 
@@ -40,7 +46,7 @@ def test_membership() -> None:
 
 
 def test_networks() -> None:
-    nets = Networks([network(text) for text in ("10.0.0.0/8", "192.0.2.7", "2001:db8::/33", "0.0.0.0/31")])
+    nets = Networks([network(text) for text in ("10.0.0.0/8", "192.0.2.7", "2001:db8::/33", "::ffff:0.0.0.0/127")])
     assert nets
     assert not Networks([])
     for ip in ("10.255.0.1", "192.0.2.7", "2001:db8::1", "::ffff:10.0.0.1", "0.0.0.1"):
@@ -53,6 +59,7 @@ def test_networks() -> None:
 def test_networks_agree_with_the_library(ip: object, length: int) -> None:
     import ipaddress
 
+    assume(getattr(ip, "ipv4_mapped", None) is None)
     net = ipaddress.ip_network(f"{ip}/{length}", strict=False)
     other = ipaddress.ip_address("192.0.2.9")
     assert Networks([net]).holds(str(ip))

@@ -47,8 +47,10 @@ def test_all_problems_at_once_in_file_order() -> None:
         "b.yaml:6:9: the id 'one' is taken; see b.yaml:2:9",
         "b.yaml:7:11: 'when' must be true or false, this is a number; compare it with something",
         "b.yaml:9:5: 'accept' has no reply; a reply belongs to reject, defer and greylist",
-        "c.yaml:2:10: warning: the exception 'fine' has no owner and no expires; say who answers for it, and until when"
-        " (expires: never, if for good)",
+        (
+            "c.yaml:2:10: warning: the exception 'fine' has no owner and no expires; say who answers for it, and until "
+            "when (expires: never, if for good)"
+        ),
         "l.txt:1:1: 'x x' is no domain, address or network",
     ]
 
@@ -108,7 +110,7 @@ def test_expiry_is_judged_by_the_given_day() -> None:
     ],
 )
 def test_stages_follow_from_the_facts(rule: str, stages: list[Stage]) -> None:
-    assert list(policy("rules: [{id: a, %s}]\n" % rule).rules[0].stages) == stages
+    assert list(policy("rules: [{id: a, " + rule + "}]\n").rules[0].stages) == stages
 
 
 def test_revision_is_of_content() -> None:
