@@ -124,7 +124,7 @@ class BackendTls(Model):
 
     verify: Literal["pkix"] = "pkix"
     """By a certificate authority."""
-    ca: Annotated[ReadFile | None, Field(validate_default=False)] = None
+    ca: ReadFile | None = None
     """PEM file of the authorities to trust; the system's when left out."""
     name: Host | None = None
     """The name the certificate must be for; the host's own when left out."""
@@ -234,7 +234,7 @@ class Config(Model):
 
     hostname: Host
     """Our name in banner, EHLO, Received and Authentication-Results."""
-    listeners: Annotated[tuple[Listener, ...], Field(min_length=1, strict=False)]
+    listeners: Annotated[tuple[Listener, ...], Field(min_length=1)]
     domains: Annotated[dict[Domain, DomainRoute], Field(min_length=1, json_schema_extra={"propertyNames": DOMAIN})]
     """What may be received, and who gets it."""
     backends: Annotated[dict[BackendName, Backend], Field(min_length=1)]

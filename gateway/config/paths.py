@@ -94,5 +94,7 @@ _ABSOLUTE = PlainSerializer(os.path.abspath, return_type=str)
 ReadFile = Annotated[Path, BeforeValidator(_resolved), AfterValidator(_readable), _ABSOLUTE, _PATH]
 WrittenFile = Annotated[Path, BeforeValidator(_resolved), AfterValidator(_in_folder), _ABSOLUTE, _PATH]
 PolicyFolder = Annotated[Path, PlainValidator(_policies), _ABSOLUTE, _PATH]
-ListFolder = Annotated[Path, PlainValidator(_lists), _ABSOLUTE, _PATH]
+ListFolder = Annotated[
+    Path, PlainValidator(_lists), _ABSOLUTE, WithJsonSchema({"type": ["string", "null"], "minLength": 1})
+]
 State = Annotated[str, PlainValidator(_state), WithJsonSchema({"type": "string", "pattern": "^sqlite:.+"})]
