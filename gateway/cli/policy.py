@@ -35,7 +35,12 @@ def check(
     policy = _load(config, policies, lists, as_json)
     _problems(policy.warnings)
     if as_json:
-        found = {"rules": len(policy.rules), "revision": policy.revision, "problems": _plain(policy.warnings)}
+        found = {
+            "ok": True,
+            "rules": len(policy.rules),
+            "revision": policy.revision,
+            "problems": _plain(policy.warnings),
+        }
         print(json.dumps(found))
     else:
         print(f"{len(policy.rules)} rules, {len(policy.lists)} lists: fine (revision {policy.revision})")
@@ -78,7 +83,7 @@ def _load(config: Path | None, policies: Path | None, lists: Path | None, as_jso
     except ConfigError as error:
         _problems(error.problems)
         if as_json:
-            print(json.dumps({"problems": _plain(error.problems)}))
+            print(json.dumps({"ok": False, "problems": _plain(error.problems)}))
         raise typer.Exit(1) from None
 
 
@@ -103,7 +108,7 @@ def _plain(problems: tuple[Problem, ...]) -> list[dict[str, str | int]]:
 
 def _report(report: Report) -> dict[str, object]:
     return {
-        "passed": report.passed,
+        "ok": report.passed,
         "tests": [_outcome(outcome) for outcome in report.outcomes],
         "rules": report.rules,
         "unreached": [{"rule": rule.id, "position": str(rule.position)} for rule in report.unreached],
