@@ -149,7 +149,7 @@ class Worker:
         while True:
             await asyncio.sleep(_PURGE_SECONDS)
             with contextlib.suppress(Unavailable):  # the store has logged it; there is a next time
-                self._store.purge(self._clock.now())
+                await asyncio.to_thread(self._store.purge, self._clock.now())
 
 
 def _store(config: Config, clock: Clock) -> Store:
@@ -186,7 +186,8 @@ def check(path: Path, bundle_fd: int | None) -> int:
         "workers": workers,
         "admin": str(config.admin.bind) if config.admin is not None else None,
         "revision": made.policy.revision,
-        "census_bytes": census.octets(workers),
+        "census_head": 0,
+        "census_row": census.octets(1),
     }
     sys.stdout.buffer.write(orjson.dumps(summary) + b"\n")
     return 0

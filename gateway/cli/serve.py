@@ -1,12 +1,11 @@
 """`gatepost serve`: run the gateway in the foreground."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from gateway import supervisor
-from gateway.log import configure
 
 Configuration = Annotated[Path, typer.Option("-c", "--config", help="The configuration file.", show_default=True)]
 
@@ -16,5 +15,5 @@ def serve(config: Configuration = Path("gatepost.yaml")) -> None:
 
     Logs JSON lines to standard error. Example: gatepost serve -c /etc/gatepost/gatepost.yaml
     """
-    configure()
-    raise typer.Exit(supervisor.run(config))
+    # A process of its own image: the supervisor needs no mail code, and lives as long as the machine.
+    os.execv(sys.executable, [sys.executable, "-m", "gateway.supervisor", str(config)])  # noqa: S606 - ourselves
