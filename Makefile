@@ -39,7 +39,7 @@ tools:
 	@tests/support/install-tools
 
 test: $(STAMP) tools
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -rs $(TESTS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
