@@ -237,6 +237,7 @@ class Connection:
         self._wire.write(held, replies=1)
         response = await self._wire.response()
         means_yes(Step.DOT, response)
+        self.dot_sent = False  # answered: no doubt any more
         return Answer(Step.DOT, response)
 
     async def _reset(self) -> None:

@@ -99,7 +99,7 @@ class Talk:
     ) -> None:
         self.backend, self.number, self.reader, self.writer = backend, number, reader, writer
         self.script = backend.scripts[min(number, len(backend.scripts) - 1)]
-        self.tls = self.sender = False
+        self.tls = self.sender = self.positive = False
         self.recipients = 0
 
     async def run(self) -> None:
@@ -158,8 +158,11 @@ class Talk:
                 await self.do("body", b"")
         octets = bytes(got[:-3]).replace(b"\r\n..", b"\r\n.")[2:]
         self.backend.pieces.append(octets)
-        if await self.do("dot", b"250 2.0.0 queued as 4711\r\n") and self.recipients:
-            self.backend.mails.append(octets)
+        try:
+            await self.do("dot", b"250 2.0.0 queued as 4711\r\n")
+        finally:
+            if self.positive and self.recipients:  # said yes, whatever it did next
+                self.backend.mails.append(octets)
 
     async def line(self) -> str:
         octets = await self.reader.readuntil(b"\n")
@@ -173,7 +176,7 @@ class Talk:
         """Follows the script; true when the reply was the good one or a 2xx or 3xx all the same."""
         self.backend.event(step).set()
         action = self.script.get(step, GOOD)
-        positive = False
+        self.positive = False
         for act in action if isinstance(action, tuple) else (action,):
             if act is CLOSE:
                 raise Gone
@@ -195,9 +198,9 @@ class Talk:
                 continue
             octets = good if act is GOOD else act
             assert isinstance(octets, bytes)
-            positive = positive or act is GOOD or octets[:1] in (b"2", b"3")
+            self.positive = self.positive or act is GOOD or octets[:1] in (b"2", b"3")
             await self.say(octets)
-        return positive
+        return self.positive
 
     async def say(self, octets: bytes) -> None:
         if octets:
