@@ -49,7 +49,7 @@ class Connection(SMTP):
     _session: Session
     _wire: asyncio.Transport
 
-    def __init__(self, edge: "Edge") -> None:
+    def __init__(self, edge: "Edge", *, admitted: str = "") -> None:
         # Deliberately without SMTP.__init__ (see the module's text).
         self._edge = edge
         self._settings = edge.settings
@@ -66,7 +66,7 @@ class Connection(SMTP):
         self._began = edge.clock.monotonic()
         self._due = inf  # when patience ends, by the monotonic clock
         self._content_began = inf
-        self._admitted = False
+        self._admitted = admitted  # the address that the census has counted
         self._welcomed = False  # the banner was written
         self._moved = False  # something was done since the deadline was set
         self._shaking = False  # TLS is being negotiated
@@ -85,21 +85,23 @@ class Connection(SMTP):
         if not peer or not here:  # it was gone before we came
             self._gone = True
             self._wire.abort()
+            if self._admitted:
+                edge.dismiss(self._admitted)
             return
-        ip = _plain(peer[0])
-        refusal = edge.admit(ip)
+        ip = plain_ip(peer[0])
+        refusal = None if self._admitted else edge.admit(ip)
         if refusal is not None:
             self._leaving = self._gone = True
-            self._wire.write(refusal.encode() if not self._settings.implicit_tls else b"")
+            self._wire.write(refusal.encode())
             self._wire.close()
             return
-        self._admitted = True
+        self._admitted = ip
         self._session = Session(
-            edge.clock.new_id(), ip, int(peer[1]), _plain(here[0]), int(here[1]), started=edge.clock.now()
+            edge.clock.new_id(), ip, int(peer[1]), plain_ip(here[0]), int(here[1]), started=edge.clock.now()
         )
         edge.connections.add(self)
         if self._settings.implicit_tls:
-            self._wire.pause_reading()
+            self._secured()
         self._work = edge.spawn(self._welcome())
 
     def data_received(self, data: bytes) -> None:
@@ -249,21 +251,20 @@ class Connection(SMTP):
         """Greets, after the delay that tells early talkers from the others."""
         event: Event | None = None
         try:
-            if not self._settings.implicit_tls or await self._shake_hands():
-                began = self._edge.clock.monotonic()
-                refusal = await self._handler.connected(self._session)
-                delay = self._settings.greeting_delay - (self._edge.clock.monotonic() - began)
-                if refusal is None and delay > 0:
-                    await asyncio.sleep(delay)
-                if self._edge.draining:
-                    refusal = GOING_DOWN
-                if refusal is None:
-                    self._replies.append(Reply(220, "", (f"{self._settings.rules.hostname} ESMTP",)).encode())
-                    self._welcomed = self._moved = True
-                    event = self._advance()
-                else:
-                    metrics.connection_refused("policy")
-                    self._say(self._dialogue.hang_up(refusal, ""))
+            began = self._edge.clock.monotonic()
+            refusal = await self._handler.connected(self._session)
+            delay = self._settings.greeting_delay - (self._edge.clock.monotonic() - began)
+            if refusal is None and delay > 0:
+                await asyncio.sleep(delay)
+            if self._edge.draining:
+                refusal = GOING_DOWN
+            if refusal is None:
+                self._replies.append(Reply(220, "", (f"{self._settings.rules.hostname} ESMTP",)).encode())
+                self._welcomed = self._moved = True
+                event = self._advance()
+            else:
+                metrics.connection_refused("policy")
+                self._say(self._dialogue.hang_up(refusal, ""))
         except Exception:
             self._crashed()
         await self._consider_all(event)
@@ -292,10 +293,13 @@ class Connection(SMTP):
             self.connection_lost(None)
             return False
         self._wire, self._shaking = wire, False
-        shaken = wire.get_extra_info("ssl_object")
+        self._secured()
+        return True
+
+    def _secured(self) -> None:
+        session, shaken = self._session, self._wire.get_extra_info("ssl_object")
         session.tls, session.cipher = shaken.version() or "TLS", (shaken.cipher() or ("",))[0]
         session.helo, session.esmtp = "", False
-        return True
 
     def retire(self) -> None:
         """Draining: ends the session now unless a mail is on its way."""
@@ -370,9 +374,12 @@ class Connection(SMTP):
         self._flush()
         if self._session.tls or self._ended or self._wire.is_closing():
             self._wire.close()
-        else:
+            return
+        try:
             self._wire.write_eof()
             self._wire.resume_reading()
+        except (OSError, RuntimeError):  # gone, and nobody has told us yet
+            self._wire.abort()
 
     def _abort(self, why: str) -> None:
         if why and self._tx is not None:
@@ -387,17 +394,17 @@ class Connection(SMTP):
 
     def _farewell(self) -> None:
         if self._admitted:
-            self._admitted = False
+            ip, self._admitted = self._admitted, ""
             try:
                 self._abort("connection lost")
                 self._handler.disconnected(self._session)
             except Exception:
                 log.exception("handler failed", id=self._session.id)
             finally:
-                self._edge.dismiss(self, self._session.client_ip)
+                self._edge.dismiss(ip, self)
 
 
-def _plain(ip: str) -> str:
+def plain_ip(ip: str) -> str:
     """IPv4 in IPv6 as IPv4 (a dual-stack listener must not change the client's identity); no zone index."""
     return ip.removeprefix("::ffff:") if "." in ip else ip.partition("%")[0]
 

@@ -14,14 +14,16 @@ from socket import socket
 
 from gateway import metrics
 from gateway.clock import Clock
+from gateway.log import log
 from gateway.mail.reply import Reply
 from gateway.smtp.census import Census
-from gateway.smtp.connection import GOING_DOWN, Connection
+from gateway.smtp.connection import GOING_DOWN, HANDSHAKE_SECONDS, LINGER_SECONDS, Connection, plain_ip
 from gateway.smtp.handler import Deadlines, Handler, Settings
 
 __all__ = ["Deadlines", "Edge", "Handler", "Settings"]
 
 BACKLOG = 1024
+ACCEPTS = 64  # connections taken at one go
 
 
 class Edge:
@@ -46,13 +48,20 @@ class Edge:
         self.connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
+        self._listening: list[socket] = []  # with implicit TLS
         self._timer: asyncio.TimerHandle | None = None
         self._left = asyncio.Event()  # set whenever a connection ends
 
     async def start(self, listening: socket) -> None:
         """Accepts on a bound socket, which then belongs to this edge."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG))
+        if self.settings.implicit_tls:
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+            self._listening.append(listening)
+            self._listen(listening)
+        else:
+            self._servers.append(await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG))
         if self._timer is None:
             self._tick()
 
@@ -61,6 +70,10 @@ class Edge:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for listening in self._listening:
+            asyncio.get_running_loop().remove_reader(listening)
+            listening.close()
+        self._listening.clear()
 
     async def drain(self, seconds: float) -> None:
         """Ends all sessions with 421 4.3.2: idle ones now, others at their next command or after `seconds`.
@@ -104,9 +117,10 @@ class Edge:
         metrics.connection_opened()
         return None
 
-    def dismiss(self, connection: Connection, ip: str) -> None:
+    def dismiss(self, ip: str, connection: Connection | None = None) -> None:
         """Forgets a connection that was admitted."""
-        self.connections.discard(connection)
+        if connection is not None:
+            self.connections.discard(connection)
         self.census.release(ip)
         metrics.connection_closed()
         self._left.set()
@@ -117,6 +131,50 @@ class Edge:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    # Implicit TLS (RFC 8314). The loops' servers would shake hands with everybody before the limits are looked at;
+    # and uvloop 0.23 reads on after `connection_made`, whatever that says, so the handshake cannot begin there.
+
+    def _accept(self, listening: socket) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                client, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as why:  # no descriptor or no memory is left: a pause, else we would turn in circles
+                log.warning("cannot accept", why=str(why))
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listening)
+                loop.call_later(1.0, self._listen, listening)
+                return
+            client.setblocking(False)
+            self.spawn(self._secure(client))
+
+    def _listen(self, listening: socket) -> None:
+        if listening in self._listening:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    async def _secure(self, client: socket) -> None:
+        context = self.tls()
+        try:
+            ip = plain_ip(client.getpeername()[0])
+        except OSError:  # gone already
+            ip = ""
+        if not ip or context is None or self.admit(ip) is not None:
+            client.close()
+            return
+        connection = Connection(self, admitted=ip)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                client,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=LINGER_SECONDS,
+            )
+        except OSError as why:
+            log.info("TLS handshake failed", client=ip, why=str(why))
+            self.dismiss(ip)
 
     async def _deserted(self) -> None:
         while self.connections:

@@ -1,0 +1,348 @@
+"""Dialogues as conversations: what the client says on the left, what happens on the right."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.mail.message import MessageWriter
+from gateway.mail.reply import Reply
+from gateway.smtp.events import Content, Event, Greeted, Mail, Rcpt, Rules, Say, StartTls
+from gateway.smtp.protocol import ERRORS_LIMIT, IDLE_COMMANDS_LIMIT, RCPT_COMMANDS_FACTOR, Dialogue
+
+RULES = Rules("mx.example.com", message=1000, recipients=3, starttls="offered")
+OK = Reply(250, "2.1.0", ("OK",))
+NO = Reply(550, "5.1.1", ("No such user",))
+
+
+class Talk:
+    """Drives a dialogue: accepts everything but recipients that begin with `no`."""
+
+    def __init__(self, rules: Rules = RULES, *, tls: bool = False, tls_ready: bool = True) -> None:
+        self.dialogue = Dialogue(rules, tls=tls, tls_ready=lambda: tls_ready, writer=lambda: MessageWriter(100))
+        self.messages: list[bytes] = []
+        self.ended: list[str] = []
+        self.closed = False
+
+    def say(self, octets: bytes) -> list[str]:
+        """The replies to these octets: code and status."""
+        self.dialogue.receive(octets)
+        replies = []
+        while (event := self.dialogue.next_event()) is not None:
+            assert not self.closed
+            replies.append(self.settle(event))
+        return replies
+
+    def settle(self, event: Event) -> str:
+        match event:
+            case Rcpt(recipient) if recipient.mailbox.local == "no":
+                said = self.dialogue.decide(NO)
+            case Rcpt(recipient) if recipient.mailbox.local == "bye":
+                said = self.dialogue.decide(Reply(421, "4.3.0", ("Bye",)))
+            case Mail(envelope) if envelope.reverse_path is not None and envelope.reverse_path.local == "no":
+                said = self.dialogue.decide(Reply(550, "5.7.1", ("No",)))
+            case Mail() | Rcpt():
+                said = self.dialogue.decide(OK)
+            case Content(message):
+                self.messages.append(bytes(message.view()))
+                said = self.dialogue.decide(Reply(250, "2.0.0", ("Taken",)))
+            case StartTls(reply, ended):
+                assert self.dialogue.next_event() is None
+                self.dialogue.secured()
+                said = Say(reply, ended=ended)
+            case Greeted(_, _, reply, ended):
+                said = Say(reply, ended=ended)
+            case Say():
+                said = event
+        if said.ended:
+            self.ended.append(said.ended)
+        self.closed = said.close
+        return f"{said.reply.code} {said.reply.status}".strip()
+
+    def mail(self) -> "Talk":
+        """In a transaction with one recipient."""
+        assert self.say(b"EHLO a.example\r\n") == ["250"]
+        assert self.say(b"MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\n") == ["250 2.1.0", "250 2.1.0"]
+        return self
+
+    def data(self) -> "Talk":
+        """The same, and the content may come."""
+        assert self.mail().say(b"DATA\r\n") == ["354"]
+        return self
+
+
+def test_a_whole_session() -> None:
+    talk = Talk().data()
+    assert talk.dialogue.reading is not None
+    assert talk.say(b"A: b\r\n\r\n..\r\n") == []
+    assert talk.say(b".\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nDATA\r\n") == [
+        "250 2.0.0",
+        "250 2.1.0",
+        "250 2.1.0",
+        "354",
+    ]
+    assert talk.say(b".\r\nQUIT\r\n") == ["250 2.0.0", "221 2.0.0"]
+    assert talk.closed
+    assert talk.messages == [b"A: b\r\n\r\n.\r\n", b""]
+    assert talk.ended == []
+
+
+def test_ehlo_offers_what_we_have() -> None:
+    def offered(talk: Talk, line: bytes = b"EHLO a.example\r\n") -> tuple[str, ...]:
+        talk.dialogue.receive(line)
+        event = talk.dialogue.next_event()
+        assert isinstance(event, Greeted)
+        return event.reply.text
+
+    usual = ("mx.example.com", "SIZE 1000", "PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+    assert offered(Talk()) == (*usual, "STARTTLS")
+    assert offered(Talk(tls=True)) == usual
+    assert offered(Talk(Rules("mx.example.com", 1000))) == usual
+    assert offered(Talk(), b"HELO a.example\r\n") == ("mx.example.com",)
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"NOOP", "250 2.0.0"),
+        (b"noop with words", "250 2.0.0"),
+        (b"RSET", "250 2.0.0"),
+        (b"RSET now", "501 5.5.2"),
+        (b"HELP", "214 2.0.0"),
+        (b"HELP MAIL", "214 2.0.0"),
+        (b"VRFY postmaster", "252 2.0.0"),
+        (b"VRFY", "501 5.5.2"),
+        (b"EXPN staff", "502 5.5.1"),
+        (b"AUTH PLAIN AGEAYg==", "502 5.5.1"),
+        (b"TURN", "500 5.5.1"),
+        (b"", "500 5.5.1"),
+        (b" NOOP", "500 5.5.1"),
+        (b"\xff", "500 5.5.1"),
+        (b"QUIT now", "501 5.5.2"),
+        (b"EHLO", "501"),
+        (b"EHLO a b", "501"),
+        (b"HELO", "501"),
+        (b"MAIL FROM:<a@b.example>", "503 5.5.1"),
+        (b"RCPT TO:<a@b.example>", "503 5.5.1"),
+        (b"DATA", "503 5.5.1"),
+        (b"STARTTLS now", "501 5.5.2"),
+        (b"x" * 511, "500 5.5.2"),
+    ],
+)
+def test_before_any_greeting(line: bytes, reply: str) -> None:
+    talk = Talk()
+    assert talk.say(line + b"\r\n") == [reply]
+    assert not talk.closed
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"MAIL FROM:<a@b.example>", "503 5.5.1"),
+        (b"RCPT TO:<>", "501 5.1.3"),
+        (b"RCPT TO:<no@b.example>", "550 5.1.1"),
+        (b"RCPT TO:<a@b.example> X=1", "555 5.5.4"),
+        ("RCPT TO:<ü@b.example>".encode(), "553 5.6.7"),
+        (b"DATA now", "501 5.5.2"),
+    ],
+)
+def test_in_a_transaction(line: bytes, reply: str) -> None:
+    talk = Talk().mail()
+    assert talk.say(line + b"\r\n") == [reply]
+    assert talk.dialogue.in_transaction
+    assert talk.say(b"DATA\r\n") == ["354"]
+
+
+def test_data_needs_a_recipient() -> None:
+    talk = Talk()
+    talk.say(b"EHLO a\r\n")
+    assert talk.say(b"MAIL FROM:<a@a.example>\r\nDATA\r\n") == ["250 2.1.0", "503 5.5.1"]
+    assert talk.say(b"RCPT TO:<no@b.example>\r\nDATA\r\n") == ["550 5.1.1", "503 5.5.1"]
+
+
+def test_a_refused_mail_opens_nothing() -> None:
+    talk = Talk()
+    talk.say(b"EHLO a\r\n")
+    assert talk.say(b"MAIL FROM:<no@a.example>\r\nRCPT TO:<b@b.example>\r\n") == ["550 5.7.1", "503 5.5.1"]
+
+
+@pytest.mark.parametrize(
+    ("octets", "why", "closed"),
+    [
+        (b"RSET\r\n", "RSET", False),
+        (b"EHLO a\r\n", "EHLO", False),
+        (b"HELO a\r\n", "HELO", False),
+        (b"STARTTLS\r\n", "STARTTLS", False),
+        (b"QUIT\r\n", "QUIT", True),
+        (b"NOOP\n", "refused", True),
+        (b"BDAT 3 LAST\r\n", "refused", True),
+        (b"GET / HTTP/1.1\r\n", "refused", True),
+        (b"RCPT TO:<bye@b.example>\r\n", "refused", True),
+        (b"FOO\r\n" * (ERRORS_LIMIT + 1), "refused", True),
+    ],
+)
+def test_what_ends_a_transaction(octets: bytes, why: str, closed: bool) -> None:
+    talk = Talk().mail()
+    talk.say(octets)
+    assert (talk.ended, talk.closed) == ([why], closed)
+    assert not talk.dialogue.in_transaction
+    if not closed:
+        assert talk.say(b"DATA\r\n") == ["503 5.5.1"]
+
+
+@pytest.mark.parametrize(
+    ("octets", "reply"),
+    [
+        (b"EHLO a\r\nMAIL FROM:<a@a.example>\r\n", "503"),
+        (b"HELO a\r\nNOOP\r\n", "503"),
+        (b"DATA\r\nA: b\r\n.\r\n", "503 5.5.0"),
+        (b"STARTTLS\r\nNOOP\r\n", "503 5.5.0"),
+        (b"STARTTLS\r\n\x16\x03\x01", "503 5.5.0"),
+    ],
+)
+def test_what_is_glued_behind_a_turning_point_closes(octets: bytes, reply: str) -> None:
+    talk = Talk().mail()
+    assert talk.say(octets) == [reply]
+    assert talk.closed
+    assert talk.messages == []
+    assert talk.say(b"NOOP\r\n") == []
+
+
+def test_nothing_said_in_clear_survives_starttls() -> None:
+    talk = Talk().mail()
+    assert talk.say(b"STARTTLS\r\n") == ["220 2.0.0"]
+    assert talk.say(b"RCPT TO:<b@b.example>\r\nDATA\r\nMAIL FROM:<a@a.example>\r\nSTARTTLS\r\n") == [
+        "503 5.5.1",
+        "503 5.5.1",
+        "503 5.5.1",
+        "503 5.5.1",
+    ]
+    assert talk.say(b"EHLO a\r\n") == ["250"]
+
+
+def test_starttls_as_the_door_has_it() -> None:
+    assert Talk(Rules("mx.example.com")).say(b"STARTTLS\r\n") == ["502 5.5.1"]
+    assert Talk(tls_ready=False).say(b"STARTTLS\r\nNOOP\r\n") == ["503 5.5.0"]
+    assert Talk(tls_ready=False).say(b"STARTTLS\r\n") == ["454 4.7.0"]
+    required = Talk(Rules("mx.example.com", starttls="required"))
+    assert required.say(b"EHLO a\r\n") == ["250"]
+    assert required.say(
+        b"NOOP\r\nRSET\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<a@b>\r\nDATA\r\nVRFY a\r\nHELP\r\nFOO\r\n"
+    ) == [
+        "250 2.0.0",
+        "250 2.0.0",
+        *["530 5.7.0"] * 5,
+        "500 5.5.1",
+    ]
+    assert required.say(b"STARTTLS\r\n") == ["220 2.0.0"]
+    assert required.say(b"EHLO a\r\n") == ["250"]
+    assert required.say(b"MAIL FROM:<a@a.example>\r\nQUIT\r\n") == ["250 2.1.0", "221 2.0.0"]
+
+
+def test_recipients_are_counted() -> None:
+    talk = Talk().mail()
+    rcpt = b"RCPT TO:<b@b.example>\r\n"
+    assert talk.say(rcpt * 3) == ["250 2.1.0", "250 2.1.0", "452 4.5.3"]
+    commands = RCPT_COMMANDS_FACTOR * RULES.recipients
+    assert talk.say(rcpt * (commands - 4)) == ["452 4.5.3"] * (commands - 4)
+    assert talk.say(rcpt) == ["421 4.7.0"]
+    assert talk.closed
+
+
+def test_refused_recipients_do_not_count_as_taken() -> None:
+    talk = Talk().mail()
+    assert talk.say(b"RCPT TO:<no@b.example>\r\n" * 5 + b"RCPT TO:<b@b.example>\r\n")[-1] == "250 2.1.0"
+
+
+def test_commands_without_mail_are_bounded() -> None:
+    talk = Talk()
+    assert talk.say(b"NOOP\r\n" * (IDLE_COMMANDS_LIMIT + 5))[-1] == "421 4.7.0"
+    assert talk.closed
+    talk = Talk().data()
+    for _ in range(3):  # a message starts the count anew
+        assert talk.say(b".\r\n" + b"NOOP\r\n" * (IDLE_COMMANDS_LIMIT - 10))[-1] == "250 2.0.0"
+        assert talk.say(b"MAIL FROM:<>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n")[-1] == "354"
+
+
+def test_smuggling_content_is_refused_and_closes() -> None:
+    talk = Talk().data()
+    assert talk.say(b"a\n.\nMAIL FROM:<x@x.example>\r\n") == []
+    assert talk.say(b".\r\nMAIL FROM:<x@x.example>\r\n") == ["554 5.6.0"]
+    assert talk.closed
+    assert talk.ended == ["content refused: A bare CR, a bare LF or a NUL in the message"]
+
+
+def test_content_over_the_limit_is_refused_and_the_session_goes_on() -> None:
+    talk = Talk().data()
+    assert talk.say(b"x" * 998 + b"\r\nx\r\n.\r\nNOOP\r\n") == ["552 5.3.4", "250 2.0.0"]
+    assert talk.messages == []
+    assert not talk.dialogue.in_transaction
+
+
+def test_octets_wait_while_the_house_decides() -> None:
+    talk = Talk()
+    talk.say(b"EHLO a\r\n")
+    talk.dialogue.receive(b"MAIL FROM:<a@a.example>\r\nNOOP\r\n")
+    assert isinstance(talk.dialogue.next_event(), Mail)
+    assert talk.dialogue.next_event() is None
+    talk.dialogue.receive(b"NOOP\r\n")
+    assert talk.dialogue.waiting_octets == 12
+    assert talk.dialogue.decide(OK) == Say(OK)
+    assert talk.say(b"") == ["250 2.0.0"] * 2
+
+
+def test_deciding_nothing_is_our_bug() -> None:
+    with pytest.raises(RuntimeError):
+        Talk().dialogue.decide(OK)
+
+
+def test_hanging_up_drops_what_was_read() -> None:
+    talk = Talk().data()
+    talk.say(b"x" * 500)
+    said = talk.dialogue.hang_up(Reply(421, "4.4.2", ("Timeout",)), "timeout")
+    assert (said.close, said.ended) == (True, "timeout")
+    assert talk.dialogue.reading is None
+    assert talk.say(b".\r\nNOOP\r\n") == []
+
+
+TURNS = st.lists(
+    st.lists(
+        st.sampled_from(
+            [b"MAIL FROM:<a@a.example>\r\n", b"MAIL FROM:<no@a.example> SIZE=1\r\n", b"RCPT TO:<b@b.example>\r\n"] * 3
+            + [
+                b"RCPT TO:<no@b.example>\r\n",
+                b"NOOP\r\n",
+                b"RSET\r\n",
+                b"FOO\r\n",
+                b"\r\n",
+                b"\r",
+                b"\n",
+                b"\0",
+                b"x" * 600,
+            ]
+            + [b"QUIT\r\n", b"x", b"DAT", b"A: b\r\n\r\n..\r\n", b"\r\n.\r\n", b".\r\n", b"GET /\r\n", b"\xff\r\n"]
+        ),
+        max_size=6,
+    ).map(b"".join),
+    max_size=6,
+)
+LAST = st.lists(
+    st.sampled_from([b"EHLO a\r\n", b"DATA\r\n", b"HELO a\r\n", b"STARTTLS\r\n", b".\r\n", b""]), min_size=6
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TURNS, LAST)
+def test_whole_or_octet_by_octet_the_same(turns: list[bytes], last: list[bytes]) -> None:
+    whole, single = Talk(), Talk()
+    for turn, end in zip(turns, last, strict=False):
+        octets = turn + end
+        replies = whole.say(octets)
+        one_by_one: list[str] = []
+        for octet in octets:
+            one_by_one += single.say(bytes([octet]))
+        # Out of turn: the octets behind a turning point were there at once, or came after our reply.
+        if "503" in replies or "503 5.5.0" in replies:
+            return
+        assert one_by_one == replies
+    assert whole.messages == single.messages
+    assert whole.ended == single.ended
