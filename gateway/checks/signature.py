@@ -18,6 +18,8 @@ from gateway.mail.terms import Result
 CLOCK_SKEW = 300
 #: Names in h=; real signers stay under a hundred.
 _H_LIMIT = 1_000
+#: An address of 320 octets, each of them quoted.
+_IDENTITY_OCTETS = 1_000
 _LABEL = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 _NAME_OCTETS = frozenset(range(33, 127)) - {0x3A, 0x3B}
 _NUMBER_DIGITS = 12  # section 3.5: t= and x= are decimal, at least 10^12 must be understood
@@ -165,6 +167,8 @@ def dkim_terms(tags: Mapping[str, bytes], now: float) -> Terms:
 
 def _identity_domain(octets: bytes) -> str:
     """The domain of i= (section 3.5: quoted-printable of section 2.11, an optional local part)."""
+    if len(octets) > _IDENTITY_OCTETS:
+        raise Refused(Result.PERMERROR, "i= is too long")
     pieces = taglist.unspaced(octets).split(b"=")
     plain = [pieces[0]]
     for piece in pieces[1:]:

@@ -35,6 +35,7 @@ class Verifier:
         self._header = Header(message)
         self._bodies: dict[tuple[bool, str], bytes] = {}
         self._records: dict[str, tuple[bytes, ...] | None] = {}
+        self._keys: dict[tuple[str, str, str], list[Key]] = {}
 
     async def fetch(self, names: Iterable[str]) -> None:
         """Asks for the key records of all `names` at once; `keys` then knows them."""
@@ -69,7 +70,10 @@ class Verifier:
             raise Refused(Result.TEMPERROR, "the key cannot be looked up")
         if hash_name == "sha1" and not self._allow_sha1:
             raise Refused(Result.POLICY, "SHA-1 is no longer taken")  # RFC 8301 section 3.1
-        return dkim_key.usable(records, key_type, hash_name, self._min_rsa_bits)
+        wanted = name, key_type, hash_name
+        if wanted not in self._keys:  # OpenSSL prepares a key at its first use, so it is kept for the message
+            self._keys[wanted] = dkim_key.usable(records, key_type, hash_name, self._min_rsa_bits)
+        return self._keys[wanted]
 
     async def verify(self, terms: Terms, own: int, keys: Iterable[Key]) -> None:
         """Returns when the signature in field number `own` is right; `Refused` (fail) when it is not."""
