@@ -73,6 +73,8 @@ def _load(config: Path | None, policies: Path | None, lists: Path | None, as_jso
         raise typer.BadParameter("name either a configuration (-c) or a folder of policies (--policies)")
     if lists is not None and policies is None:
         raise typer.BadParameter("--lists goes with --policies")
+    if lists is not None and not lists.is_dir():
+        raise typer.BadParameter(f"there is no folder {lists}")
     try:
         if config is not None:
             loaded = load_config(config, files)

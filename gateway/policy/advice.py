@@ -107,8 +107,9 @@ def of_undeclared(text: str, at: int, name: str, named_lists: Collection[str]) -
         hyphen = re.match(r"lists\.[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)+", text[start:])
         if hyphen and (meant := hyphen[0].replace("-", "_")) in named_lists:
             return Mistake(start, f"unknown list '{name}'", f"write {meant}: a hyphen is a minus here")
-        what = f"unknown list '{name}'" if "." in name else "'lists' alone is no list"
-        return Mistake(start, what, nearest(name, named_lists) or _listed("lists", named_lists))
+        if "." not in name:
+            return Mistake(start, "'lists' alone is no list", _listed("lists", named_lists))
+        return Mistake(start, f"unknown list '{name}'", nearest(name, named_lists) or _listed("lists", named_lists))
     if group := [fact for fact in FACTS if fact.startswith(f"{name}.")]:
         return Mistake(start, f"'{name}' alone is no fact", _listed("its facts", group))
     if hint := _unfinished(name):
@@ -167,7 +168,7 @@ def _of_tree(text: str, tree: Node) -> Iterator[Mistake]:
     for node in walk(tree):
         match node:
             case Other(what=what, at=at):
-                yield Mistake(at, f"{what} is not part of the policy language")
+                yield Mistake(name_start(text, at), f"{what} is not part of the policy language")
             case Call(function="_==_" | "_!=_", args=(Name() as name, Const() as const)):
                 yield from _word(name, const)
             case Call(function="_==_" | "_!=_", args=(Const() as const, Name() as name)):
@@ -179,12 +180,12 @@ def _of_tree(text: str, tree: Node) -> Iterator[Mistake]:
             case Call(function="@in", args=(Const() as const, Name() as name)):
                 yield from _word(name, const)
             case Call(function="in_networks", args=(_, where)):
-                yield from _networks(where)
+                yield from _networks(text, where)
             case Call(function="under", args=(_, Const(value=str() as parent, at=at))):
                 yield from _domain(parent, at)
             case Call(function="glob" | "matches" as called, args=(_, pattern)) if not isinstance(pattern, Const):
                 # A stranger's text must never become a pattern.
-                yield Mistake(pattern.at, f"the pattern of '{called}' must be a text in quotes")
+                yield Mistake(name_start(text, pattern.at), f"the pattern of '{called}' must be a text in quotes")
             case Call(function=called, at=at) if called not in OPERATORS and called not in FUNCTIONS:
                 yield Mistake(name_start(text, at), f"'{called}' is not part of the policy language")
             case Fold(variable=variable, at=at) if variable in UNITS:
@@ -219,12 +220,14 @@ def _domain(text: str, at: int) -> Iterator[Mistake]:
         yield Mistake(at, f"'{text}' never matches: domains are compared in lower case, as A-labels", f"write {plain}")
 
 
-def _networks(where: Node) -> Iterator[Mistake]:
+def _networks(text: str, where: Node) -> Iterator[Mistake]:
     match where:
         case Items(items=items):
             for item in items:
                 if not isinstance(item, Const) or not isinstance(item.value, str):
-                    yield Mistake(item.at, "a network is a text in quotes", "for example '192.0.2.0/24'")
+                    yield Mistake(
+                        name_start(text, item.at), "a network is a text in quotes", "for example '192.0.2.0/24'"
+                    )
                     continue
                 try:
                     lists.network(item.value)
@@ -234,4 +237,6 @@ def _networks(where: Node) -> Iterator[Mistake]:
         case Name(name=name) if name.startswith("lists."):
             pass
         case _:
-            yield Mistake(where.at, "in_networks needs a list", "write lists.NAME, or ['192.0.2.0/24']")
+            yield Mistake(
+                name_start(text, where.at), "in_networks needs a list", "write lists.NAME, or ['192.0.2.0/24']"
+            )

@@ -69,7 +69,7 @@ class Compiler:
         tree = decode(compiled.serialize())
         names = [Name(node.name.lstrip("."), node.at) for node in walk(tree) if isinstance(node, Name)]
         names = [Name(name.name, advice.name_start(text, name.at)) for name in names]
-        mistakes = [*advice.of_tree(text, tree), *_patterns(tree)]
+        mistakes = [*advice.of_tree(text, tree), *_patterns(tree), *self._without_has(text)]
         if compiled.return_type() != _T.BOOL:
             kind = advice.plain_type(compiled.return_type().name())
             at = len(text) - len(text.lstrip())
@@ -80,6 +80,13 @@ class Compiler:
                 facts.setdefault(name.name, name.at)
         lists = frozenset(name.name.removeprefix("lists.") for name in names if name.name in self._lists)
         return sorted(mistakes) or Expression(text, tree, facts, lists)
+
+    def _without_has(self, text: str) -> list[Mistake]:
+        """Of `has(client.tls)` the type checker makes `client.tls`, because the dotted name is one variable."""
+        if not re.search(r"\bhas\s*\(", text):
+            return []
+        parsed = decode(self._env.compile(text, disable_check=True).serialize())
+        return [mistake for mistake in advice.of_tree(text, parsed) if mistake.what.startswith("has()")]
 
     def _mistakes(self, text: str, errors: str) -> list[Mistake]:
         starts = [0, *(match.end() for match in re.finditer("\n", text))]

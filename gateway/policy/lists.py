@@ -127,7 +127,7 @@ def load_lists(directory: Path, files: Files, problems: list[Problem]) -> dict[s
     found: dict[str, NamedList] = {}
     origin: dict[str, Path] = {}
     try:
-        paths = files.names(directory, "*.txt")
+        paths = list_files(directory, files)
     except OSError as error:
         problems.append(Problem(Position(str(directory), 1, 1), f"cannot read the lists: {error.strerror}"))
         return found
@@ -143,6 +143,14 @@ def load_lists(directory: Path, files: Files, problems: list[Problem]) -> dict[s
             origin[name] = path
             found[name] = NamedList(name, _entries(path, files, problems))
     return found
+
+
+def list_files(directory: Path, files: Files) -> list[Path]:
+    """The files of lists. A folder that is not there holds none: a rule that names a list is refused all the same."""
+    try:
+        return files.names(directory, "*.txt")
+    except FileNotFoundError:
+        return []
 
 
 def _entries(path: Path, files: Files, problems: list[Problem]) -> "list[str | Network]":

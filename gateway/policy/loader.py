@@ -19,7 +19,7 @@ from gateway.policy.cases import Case, read_case
 from gateway.policy.expression import Compiler
 from gateway.policy.judge import Judge, Judgement, Progress, Tag
 from gateway.policy.lint import lint
-from gateway.policy.lists import NamedList, load_lists
+from gateway.policy.lists import NamedList, list_files, load_lists
 from gateway.policy.reading import Reader, read_rule
 from gateway.policy.rules import Rule
 from gateway.yamlfile import ConfigError, Document, PolicyError, Position, Problem, load
@@ -198,7 +198,7 @@ def _each(reader: Reader, key: str) -> Sequence[int]:
 
 def _revision(directory: Path, lists: Path, files: Files) -> str:
     digest = hashlib.sha256()
-    names = [*files.names(directory, "*.yaml"), *files.names(directory, "*.yml"), *files.names(lists, "*.txt")]
+    names = [*files.names(directory, "*.yaml"), *files.names(directory, "*.yml"), *list_files(lists, files)]
     for path in sorted(names):
         octets = files.read(path)
         digest.update(f"{path.name} {len(octets)}\n".encode())

@@ -79,16 +79,31 @@ def test_test_passes_fails_and_covers(folder: Path) -> None:
     assert (found["ok"], found["rules"], found["unreached"]) == (
         False,
         2,
-        [{"rule": "b", "position": f"{folder}/b.yaml:1:13"}],
+        [{"rule": "b", "position": f"{folder}/b.yaml:1:14"}],
     )
     assert [one["passed"] for one in found["tests"]] == [True, False]
 
 
 @pytest.mark.parametrize(
-    "arguments", [["check"], ["test", "--lists", "x"], ["check", "-c", "a", "--policies", "b"], ["chek"]]
+    "arguments",
+    [
+        ["check"],
+        ["test", "--lists", "x"],
+        ["check", "--policies", ".", "--lists", "/nowhere"],
+        ["check", "-c", "a", "--policies", "b"],
+        ["chek"],
+    ],
 )
 def test_bad_calls_are_status_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_lists_need_not_be(folder: Path) -> None:
+    (folder / "lists").rmdir()
+    assert CliRunner().invoke(app, ["test", "--policies", str(folder)]).exit_code == 0
+    (folder / "b.yaml").write_text("rules: [{id: b, when: mail.domain in lists.partners, then: defer}]\n")
+    ran = CliRunner().invoke(app, ["check", "--policies", str(folder)])
+    assert ran.stderr == f"{folder}/b.yaml:1:38: unknown list 'lists.partners'; there are no lists\n"
 
 
 def test_a_folder_that_is_not_there_is_status_1(tmp_path: Path) -> None:

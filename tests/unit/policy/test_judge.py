@@ -209,6 +209,13 @@ def test_observe_is_never_final() -> None:
     assert "rule 'i': index 9" in judgement.fault
 
 
+def test_a_size_rule_observes_once() -> None:
+    found = rules("id: o, when: message.size > 5, then: reject, mode: observe")
+    progress = judge(found, DATA, judge(found, RCPT).progress).progress
+    assert progress.observed == (("o", "reject"),)
+    assert progress.fired == ("o",)
+
+
 def test_it_asks_for_what_it_needs() -> None:
     found = rules(
         'id: a, when: message.hops > 100 || dmarc.result == "fail" && dmarc.policy == "reject", '

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from policy_folder import Memory
 
+from gateway.files import DiskFiles
 from gateway.policy.lists import NamedList, Networks, entry, load_lists, network
 from gateway.yamlfile import Problem
 
@@ -98,10 +99,16 @@ def test_unreadable() -> None:
         "b.txt:1:1: the list is not UTF-8 text",
     ]
 
-    class Gone(Memory):
+    class Locked(Memory):
         def names(self, directory: Path, pattern: str) -> list[Path]:
-            raise FileNotFoundError(2, "No such file or directory")
+            raise PermissionError(13, "Permission denied")
 
     problems = []
-    assert load_lists(Path("lists"), Gone(), problems) == {}
-    assert [str(p) for p in problems] == ["lists:1:1: cannot read the lists: No such file or directory"]
+    assert load_lists(Path("lists"), Locked(), problems) == {}
+    assert [str(p) for p in problems] == ["lists:1:1: cannot read the lists: Permission denied"]
+
+
+def test_no_folder_no_lists(tmp_path: Path) -> None:
+    problems: list[Problem] = []
+    assert load_lists(tmp_path / "nowhere", DiskFiles(), problems) == {}
+    assert problems == []
