@@ -9,7 +9,7 @@ RFC 5321 sections 4.2.5 and 6.1 (who is responsible when), RFC 1047 (duplicates)
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from gateway import tls
@@ -33,7 +33,7 @@ __all__ = ["Answered", "Delivered", "Fate", "Known", "Refused", "Relay", "Unknow
 
 
 class Relay:
-    """The way out of one configuration. `share` is this worker's part of the connections to each host."""
+    """The way out of one configuration. `share` is this worker's part of the connections to each host, by backend."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Relay:
         resolver: Resolver,
         store: Store,
         clock: Clock,
-        share: int,
+        share: Mapping[str, int] | int,
         *,
         files: Files | None = None,
     ) -> None:
@@ -54,7 +54,8 @@ class Relay:
         self._recipients: dict[str, Recipients] = {}
         for name, backend in config.backends.items():
             context = contexts.get(backend.tls.ca, backend.tls.minimum)
-            bounds = Bounds(max(1, min(share, backend.connections)))
+            part = share if isinstance(share, int) else share[name]
+            bounds = Bounds(max(1, min(part, backend.connections)))
             hosts = Hosts(name, _endpoints(backend), context, hostname, addresses, clock, bounds)
             self._hosts[name] = hosts
             self._recipients[name] = Recipients(hosts, _lifetimes(backend), store, clock, self._seconds)

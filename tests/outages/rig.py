@@ -94,7 +94,7 @@ class Rig:
         verify: str = "off",
         seconds: float = 5.0,
         minimum: str = "1.2",
-        share: int = 5,
+        share: dict[str, int] | int = 5,
         hosts: list[str] | None = None,
         name: str = NAME,
     ) -> Relay:

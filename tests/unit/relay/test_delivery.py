@@ -45,7 +45,7 @@ def test_octets_arrive_as_they_came(tmp_path: Path, size: int, loop: str) -> Non
 def test_many_at_once_share_few_connections(tmp_path: Path) -> None:
     async def test(rig: Rig) -> None:
         backend = await rig.backend()
-        relay = rig.relay(backend.port, share=3)
+        relay = rig.relay(backend.port, share={"main": 3})
         fates = await asyncio.gather(*(deliver(relay) for _ in range(30)))
         assert all(isinstance(fate, Delivered) for fate in fates)
         assert backend.connections == 3
