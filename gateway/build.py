@@ -28,8 +28,8 @@ from gateway.dns.resolver import Resolver
 from gateway.dns.stub import Stub
 from gateway.dns.zone import Zone
 from gateway.files import Files
+from gateway.house import House
 from gateway.journal import Journal
-from gateway.pipeline import House
 from gateway.policy.loader import Policy, load_policies
 from gateway.policy.rules import Action
 from gateway.relay.delivery import Relay

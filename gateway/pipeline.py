@@ -15,58 +15,34 @@ RFC 5321 section 3.3 (transactions), 4.5.3.1.10 (452 for recipients).
 """
 
 import asyncio
-import math
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from gateway import metrics
 from gateway.account import Account
 from gateway.checks.check import Named
-from gateway.checks.facts import AnyCheck, Facts
+from gateway.checks.facts import Facts
 from gateway.checks.iprev import Iprev
-from gateway.checks.spf import Spf
-from gateway.clock import Clock
-from gateway.config import Config
-from gateway.dns.resolver import Resolver
 from gateway.dress import prepended, removed
-from gateway.journal import Journal
+from gateway.hearing import Hearing
+from gateway.house import House
 from gateway.log import log
 from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
 from gateway.mail.message import Message
 from gateway.mail.reply import Reply
-from gateway.mail.terms import Stage, Unavailable
-from gateway.policy.judge import Effect, Need, Progress, Verdict
-from gateway.policy.loader import DataClass, Policy
+from gateway.mail.terms import Stage
+from gateway.policy.judge import Progress, Verdict
+from gateway.policy.loader import DataClass
 from gateway.policy.rules import Action
-from gateway.relay.delivery import Delivered, Known, Refused, Relay
-from gateway.state import greylist
-from gateway.state.store import Store
+from gateway.relay.delivery import Delivered, Known, Refused
+
+__all__ = ["House", "Journey", "Pipeline"]
 
 RELAY_DENIED = Reply(550, "5.7.1", ("Relaying denied: we take no mail for this domain",))
 OTHER_GROUP = Reply(452, "4.5.3", ("This recipient needs a transaction of its own, please send it again",))
 MALFORMED = Reply(554, "5.6.0", ("The header of the message is malformed",))
-NO_QUARANTINE = Reply(451, "4.3.0", ("Local error, try again later",))
+OUR_FAULT = Reply(451, "4.3.0", ("Local error, try again later",))
 REFUSED = Reply(550, "5.7.1", ("Refused by policy",))
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """Everything a journey needs, built once for each configuration by `worker.build`."""
-
-    config: Config
-    policy: Policy
-    checks: Mapping[type[AnyCheck], AnyCheck]
-    relay: Relay
-    resolver: Resolver
-    store: Store
-    clock: Clock
-    journal: Journal | None = None
-    providers: Mapping[str, type[AnyCheck]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        providers = {name: kind for kind, check in self.checks.items() for name in check.provides}
-        object.__setattr__(self, "providers", providers)
 
 
 class Pipeline:
@@ -91,7 +67,7 @@ class Pipeline:
         if not self.house.policy.speaks_now(Stage.CONNECT):
             return None
         journey = Journey(self.house, _before_mail(session), facts)
-        verdict = await journey.decide(Stage.CONNECT)
+        verdict = await journey.judge(Stage.CONNECT)
         if verdict is not None and verdict.now and verdict.final:
             reply = journey.speak(Stage.CONNECT, verdict)
             await journey.end()
@@ -112,7 +88,11 @@ class Pipeline:
 
     async def rcpt(self, tx: Transaction, recipient: Recipient) -> Reply:
         """RCPT: the reply; when it accepts, the recipient is on the envelope."""
-        return await self._journeys[tx.id].rcpt(recipient)
+        journey = self._journeys[tx.id]
+        try:
+            return await journey.rcpt(recipient)
+        except Exception:
+            return journey.crashed(Stage.RCPT, str(recipient.mailbox))
 
     async def data(self, tx: Transaction, message: Message) -> Reply:
         """The whole message is here: the final answer."""
@@ -120,6 +100,8 @@ class Pipeline:
         tx.message = message
         try:
             return await journey.data(message)
+        except Exception:
+            return journey.crashed(Stage.DATA)
         finally:
             await journey.end()
             self._forget(tx)
@@ -165,15 +147,13 @@ class Journey:
         self.tx = tx
         self.facts = Facts(house.checks, tx, session_facts)
         self.account = Account(tx, house.policy.revision)
-        self._values: Named = {}
-        self._progress = Progress()
+        self._hearing = Hearing(house, tx, self.facts)
+        self._sender: Progress | None = None  # after connection, HELO and sender; `None` until judged
         self._early: Verdict | None = None
-        self._early_done = False
         # What the first recipient fixed: later ones must agree (452 4.5.3 else).
         self._backend = ""
         self._group: DataClass | None = None
         self._first = Progress()
-        self._greylisting: set[str] = set()  # rules whose greylist waits
 
     def start(self, stage: Stage) -> None:
         """Starts the checks whose inputs become complete at this stage: rules or the trace field will ask for them."""
@@ -192,13 +172,12 @@ class Journey:
             return self._refuse(Stage.RCPT, RELAY_DENIED, address)
         if self._backend and self._backend != backend:
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
-        if not self._early_done:
-            await self._decide_early()
-        verdict, progress, known = self._early, self._progress, None
+        verdict, known = await self._judge_sender(), None
         if verdict is None or not verdict.final:
-            verdict, progress, known = await self._decide_rcpt(recipient, backend)
+            verdict, known = await self._judge_recipient(recipient, backend)
         if verdict is not None and verdict.final:
             return self.speak(Stage.RCPT, verdict, address)
+        progress = self._hearing.progress
         group = house.policy.data_class(address, progress)
         if self._group is not None and self._group != group:
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
@@ -210,15 +189,17 @@ class Journey:
         self.tx.envelope.recipients.append(recipient)
         return Reply(250, "2.1.5", ("Recipient ok",))
 
-    async def _decide_early(self) -> None:
+    async def _judge_sender(self) -> Verdict | None:
         """Connection, HELO and sender are judged once, with the first recipient, so that the journal has it."""
-        for stage in (Stage.CONNECT, Stage.HELO, Stage.MAIL):
-            self._early = await self.decide(stage)
-            if self._early is not None and self._early.final:
-                break
-        self._early_done = True
+        if self._sender is None:
+            for stage in (Stage.CONNECT, Stage.HELO, Stage.MAIL):
+                self._early = await self.judge(stage)
+                if self._early is not None and self._early.final:
+                    break
+            self._sender = replace(self._hearing.progress, outcomes=())
+        return self._early
 
-    async def _decide_rcpt(self, recipient: Recipient, backend: str) -> tuple[Verdict | None, Progress, Known | None]:
+    async def _judge_recipient(self, recipient: Recipient, backend: str) -> tuple[Verdict | None, Known | None]:
         mailbox = recipient.mailbox
         known: Known | None = None
         own: Named = {
@@ -227,16 +208,15 @@ class Journey:
             "rcpt.count": len(self.tx.envelope.recipients) + 1,
             "message.size": self.tx.envelope.declared_size,
         }
-        self._values.pop("rcpt.known", None)
 
         async def ask() -> str:
             nonlocal known
             known = await self.house.relay.known(backend, self.tx, mailbox)
             return known.answer.value
 
-        progress = replace(self._progress, outcomes=())
-        verdict, progress = await self._judge(Stage.RCPT, own, progress, str(mailbox), ask)
-        return verdict, progress, known
+        assert self._sender is not None
+        verdict = await self._hearing.judge(Stage.RCPT, own, self._sender, str(mailbox), ask)
+        return verdict, known
 
     # DATA
 
@@ -249,7 +229,7 @@ class Journey:
         self.start(Stage.DATA)
         recipient = str(self.tx.envelope.recipients[0].mailbox)
         own: Named = {"message.size": message.size}
-        verdict, self._progress = await self._judge(Stage.DATA, own, self._first, recipient)
+        verdict = await self._hearing.judge(Stage.DATA, own, self._first, recipient)
         if verdict is not None and verdict.final:
             return self.speak(Stage.DATA, verdict)
         return await self._deliver(message, verdict)
@@ -260,13 +240,12 @@ class Journey:
         if quarantined:
             if house.config.quarantine is None:
                 log.error("a rule quarantines and no quarantine mailbox is configured", rule=verdict and verdict.rule)
-                return self._refuse(Stage.DATA, NO_QUARANTINE)
+                return self._refuse(Stage.DATA, OUR_FAULT)
             target = Mailbox.parse(house.config.quarantine.encode())
             backend = house.relay.route(target.domain) or backend
-        self.account.client_name = (await self.facts.get(Iprev)).name
-        clauses = await self._clauses()
+        clauses, client_name = await self._clauses(), (await self.facts.get(Iprev)).name
         fields = prepended(
-            self.tx, house.config.hostname, house.clock.now(), self.account.client_name, clauses, self._progress.tags,
+            self.tx, house.config.hostname, house.clock.now(), client_name, clauses, self._hearing.progress.tags,
             held=verdict.rule if quarantined and verdict else "",
         )  # fmt: skip
         started = house.clock.monotonic()
@@ -289,59 +268,9 @@ class Journey:
             clauses.extend(check.trace(await self.facts.get(kind)))
         return clauses
 
-    # Verdicts
-
-    async def decide(self, stage: Stage) -> Verdict | None:
+    async def judge(self, stage: Stage) -> Verdict | None:
         """The policy's word at a stage before RCPT."""
-        verdict, self._progress = await self._judge(stage, {}, self._progress, "")
-        return verdict
-
-    async def _judge(
-        self,
-        stage: Stage,
-        own: Named,
-        progress: Progress,
-        recipient: str,
-        known: Callable[[], Awaitable[str]] | None = None,
-    ) -> tuple[Verdict | None, Progress]:
-        """The verdict and the progress after it. `own` are the facts that no check gives; `known` asks the backend."""
-        self._values.update(own)
-        while True:
-            judged = self.house.policy.judge(stage, self._values, progress, recipient, self.facts.failed)
-            if judged.fault:
-                log.error("a rule failed", transaction=self.tx.id, why=judged.fault)
-            match judged.outcome:
-                case Need(facts=names):
-                    kinds = {self.house.providers[name] for name in names if name in self.house.providers}
-                    self._values.update(await self.facts.named(kinds))
-                    if "rcpt.known" in names and not kinds and known is not None:
-                        self._values["rcpt.known"] = await known()
-                    elif not kinds:
-                        raise RuntimeError(f"nothing gives {', '.join(sorted(names))} at {stage.name}")
-                case Effect() as effect:
-                    progress = progress.with_outcome(effect.rule, await self._greylist(effect, recipient))
-                case outcome:
-                    self.account.observed, self.account.fired = judged.progress.observed, judged.progress.fired
-                    return outcome, judged.progress
-
-    async def _greylist(self, effect: Effect, recipient: str) -> str:
-        """Asks the greylist: the outcome as `judge` wants it."""
-        spf, iprev, tx = await self.facts.get(Spf), await self.facts.get(Iprev), self.tx
-        identity = greylist.identity(spf.result, spf.domain, iprev.result, iprev.name, tx.session.client_ip)
-        key = greylist.key(identity, str(tx.envelope.reverse_path or ""), recipient)
-        asked = effect.parameters
-        try:
-            found = self.house.store.greylist(
-                key, now=self.house.clock.now(), wait=asked.wait, window=asked.window, keep=asked.keep
-            )
-        except Unavailable as why:
-            metrics.state_error("greylist")
-            log.warning("greylist unavailable", transaction=tx.id, why=str(why))
-            return "error"
-        if found.passed:
-            return "passed"
-        self._greylisting.add(effect.rule)
-        return f"waiting:{math.ceil(found.wait_left)}"
+        return await self._hearing.judge(stage, {}, self._hearing.progress)
 
     # Words and records
 
@@ -350,8 +279,14 @@ class Journey:
         reply = verdict.reply or REFUSED
         if self.house.config.soften:
             reply = reply.softened()
-        action = Action.GREYLIST if verdict.rule in self._greylisting else verdict.action
+        action = Action.GREYLIST if verdict.rule in self._hearing.greylisting else verdict.action
         return self._say(stage, action, reply, rule=verdict.rule, because=verdict.because, recipient=recipient)
+
+    def crashed(self, stage: Stage, recipient: str = "") -> Reply:
+        """A fault of ours: never the sender's (451), told in the log alone."""
+        log.exception("journey crashed", transaction=self.tx.id)
+        self.account.fate_detail = "internal error, see the log"
+        return self._say(stage, Action.DEFER, OUR_FAULT, recipient=recipient)
 
     def _refuse(self, stage: Stage, reply: Reply, recipient: str = "") -> Reply:
         """A refusal by the frame, which no policy can widen."""
@@ -368,9 +303,10 @@ class Journey:
         return reply
 
     def _record(self) -> None:
-        for kind, fact in self.facts.known().items():
-            self._values.update(self.house.checks[kind].named(fact))
-        self.account.facts = dict(self._values)
+        progress = self._hearing.progress
+        self.account.facts = self._hearing.values()
+        self.account.client_name = str(self.account.facts.get("client.name", ""))
+        self.account.observed, self.account.fired = progress.observed, progress.fired
         self.account.failed = self.facts.failed
         self.account.timings.update(self.facts.seconds)
 

@@ -1,0 +1,99 @@
+"""The hearing of one transaction: the policy is asked until it has a verdict.
+
+The policy is pure. It says which facts it needs next, and they are awaited; or which effect must happen first (the
+greylist is asked), and that is done; then it is asked again. What was found stays here as values, for the journal.
+Called by `pipeline`.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+
+from gateway import metrics
+from gateway.checks.check import Named
+from gateway.checks.facts import Facts
+from gateway.checks.iprev import Iprev
+from gateway.checks.spf import Spf
+from gateway.house import House
+from gateway.log import log
+from gateway.mail.envelope import Transaction
+from gateway.mail.terms import Stage, Unavailable
+from gateway.policy.judge import Effect, Need, Progress, Verdict
+from gateway.state import greylist
+
+
+class Hearing:
+    """Facts and policy of one transaction."""
+
+    def __init__(self, house: House, tx: Transaction, facts: Facts) -> None:
+        self._house = house
+        self._tx = tx
+        self._facts = facts
+        self._values: Named = {}
+        #: What the policy did so far, through all stages.
+        self.progress = Progress()
+        #: Rules whose greylist waits.
+        self.greylisting: set[str] = set()
+
+    def values(self) -> Named:
+        """All facts known by now, by their dotted names; the last recipient's own among them."""
+        for kind, fact in self._facts.known().items():
+            self._values.update(self._house.checks[kind].named(fact))
+        return dict(self._values)
+
+    async def judge(
+        self,
+        stage: Stage,
+        own: Named,
+        progress: Progress,
+        recipient: str = "",
+        known: Callable[[], Awaitable[str]] | None = None,
+    ) -> Verdict | None:
+        """The verdict of a stage; `self.progress` is what it left behind.
+
+        `own` are the facts that no check gives, `known` asks the backend for the fact `rcpt.known`.
+        """
+        self._values.update(own)
+        if known is not None:
+            self._values.pop("rcpt.known", None)  # the last recipient's
+        while True:
+            judged = self._house.policy.judge(stage, self._values, progress, recipient, self._facts.failed)
+            if judged.fault:
+                log.error("a rule failed", transaction=self._tx.id, why=judged.fault)
+            match judged.outcome:
+                case Need(facts=names):
+                    await self._fetch(names, stage, known)
+                case Effect() as effect:
+                    progress = progress.with_outcome(effect.rule, await self._greylist(effect, recipient))
+                case outcome:
+                    self.progress = judged.progress
+                    return outcome
+
+    async def _fetch(self, names: frozenset[str], stage: Stage, known: Callable[[], Awaitable[str]] | None) -> None:
+        """Makes those facts known, cheap ones first: the backend is asked when nothing else is missing."""
+        providers = self._house.providers
+        kinds = {providers[name] for name in names if name in providers}
+        if kinds:
+            self._values.update(await self._facts.named(kinds))
+        elif "rcpt.known" in names and known is not None:
+            self._values["rcpt.known"] = await known()
+        else:
+            raise RuntimeError(f"nothing gives {', '.join(sorted(names))} at {stage.name}")
+
+    async def _greylist(self, effect: Effect, recipient: str) -> str:
+        """Asks the greylist: the outcome as `judge` wants it."""
+        spf, iprev, tx = await self._facts.get(Spf), await self._facts.get(Iprev), self._tx
+        identity = greylist.identity(spf.result, spf.domain, iprev.result, iprev.name, tx.session.client_ip)
+        key = greylist.key(identity, str(tx.envelope.reverse_path or ""), recipient)
+        asked = effect.parameters
+        try:
+            found = self._house.store.greylist(
+                key, now=self._house.clock.now(), wait=asked.wait, window=asked.window, keep=asked.keep
+            )
+        except Unavailable as why:
+            metrics.state_error("greylist")
+            log.warning("greylist unavailable", transaction=tx.id, why=str(why))
+            return "error"
+        if found.passed:
+            return "passed"
+        self.greylisting.add(effect.rule)
+        return f"waiting:{math.ceil(found.wait_left)}"

@@ -1,0 +1,33 @@
+"""The house: everything that judges and relays mail under one configuration. Immutable; a reload builds another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.checks.facts import AnyCheck
+from gateway.clock import Clock
+from gateway.config import Config
+from gateway.dns.resolver import Resolver
+from gateway.journal import Journal
+from gateway.policy.loader import Policy
+from gateway.relay.delivery import Relay
+from gateway.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Everything a journey needs, made by `build.build`."""
+
+    config: Config
+    policy: Policy
+    checks: Mapping[type[AnyCheck], AnyCheck]
+    relay: Relay
+    resolver: Resolver
+    store: Store
+    clock: Clock
+    journal: Journal | None = None
+    #: Dotted name of a fact to the check that gives it.
+    providers: Mapping[str, type[AnyCheck]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        providers = {name: kind for kind, check in self.checks.items() for name in check.provides}
+        object.__setattr__(self, "providers", providers)
