@@ -28,7 +28,7 @@ def one(data: bytes) -> None:
             assert mailbox.domain == mailbox.domain.lower() or mailbox.domain.startswith("[")
         for what in ("reverse", "forward"):
             try:
-                path, rest = parse_path(data, smtputf8=smtputf8, what=what)  # type: ignore[arg-type]
+                path, rest = parse_path(data, smtputf8=smtputf8, what=what)
             except SyntaxRefused:
                 continue
             assert data.rstrip(b" ").endswith(rest)
