@@ -89,11 +89,8 @@ def build(
 ) -> House:
     """The object graph of one configuration. `workers` share the connections to each backend."""
     config = made.config
-    fewest = min(backend.connections for backend in config.backends.values())
     share = {name: max(1, backend.connections // workers) for name, backend in config.backends.items()}
-    way_out = relay(
-        config, config.hostname, resolver, store, clock, max(share.values(), default=fewest), files=made.files
-    )
+    way_out = relay(config, config.hostname, resolver, store, clock, share, files=made.files)
     return House(config, made.policy, checks(made, resolver, clock), way_out, resolver, store, clock, journal)
 
 
