@@ -1,0 +1,70 @@
+"""From files to a house, and what is refused on the way."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.build import ARC_SEALERS, plan, resolver_of, settings_of
+from gateway.clock import ManualClock
+from gateway.files import BundleFiles, DiskFiles, RecordingFiles
+from gateway.yamlfile import ConfigError
+
+CONFIG = """
+hostname: mx.example.com
+listeners: [{bind: "127.0.0.1:0", starttls: off}]
+domains: {example.com: {backend: main}}
+backends: {main: {hosts: "127.0.0.1:1"}}
+policies: policies
+state: sqlite:state.db
+dns: {zone: zone.json}
+limits: {message: 5MB, recipients: 7}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "policies" / "lists").mkdir(parents=True)
+    (tmp_path / "policies" / "a.yaml").write_text("rules: [{id: odd, when: from.valid, then: quarantine}]\n")
+    (tmp_path / "policies" / "lists" / "arc-sealers.txt").write_text("sealer.example\n")
+    (tmp_path / "zone.json").write_text(json.dumps({"a.example": {"A": ["192.0.2.1"]}}))
+    (tmp_path / "gatepost.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_a_plan_holds_what_the_files_say_and_warns(folder: Path) -> None:
+    made = plan(folder / "gatepost.yaml", DiskFiles(), ManualClock(), today=True)
+    settings = settings_of(made.config, made.config.listeners[0])
+    assert (settings.rules.message, settings.rules.recipients, settings.rules.starttls) == (5_000_000, 7, "off")
+    assert made.contexts == (None,)
+    assert set(made.policy.lists[ARC_SEALERS].texts) == {"sealer.example"}
+    (warning,) = [w for w in made.warnings if "quarantine" in w.what]
+    assert warning.position.file.endswith("a.yaml")
+    assert "add quarantine" in warning.hint
+
+
+def test_what_was_recorded_builds_the_same_when_the_disk_has_changed(folder: Path) -> None:
+    files = RecordingFiles()
+    first = plan(folder / "gatepost.yaml", files, ManualClock(), today=True)
+    bundle = BundleFiles(files.bundle())
+    (folder / "policies" / "a.yaml").write_text("rubbish")
+    (folder / "gatepost.yaml").unlink()
+    again = plan(folder / "gatepost.yaml", bundle, ManualClock(), today=False)
+    assert again.policy.revision == first.policy.revision
+    assert again.config == first.config
+    resolver_of(again.config, bundle, ManualClock())
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("gatepost.yaml", CONFIG.replace("hostname", "hostnme"), "gatepost.yaml:2:1: unknown key 'hostnme'"),
+        ("policies/a.yaml", "rules: [{id: x, when: spf.reslt == 'fail', then: reject}]", "did you mean"),
+        ("zone.json", '{"a.example": {"A": ["nowhere"]}}', "zone.json:1:"),
+    ],
+)
+def test_every_kind_of_file_is_refused_with_its_place(folder: Path, file: str, text: str, message: str) -> None:
+    (folder / file).write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        plan(folder / "gatepost.yaml", DiskFiles(), ManualClock(), today=True)
+    assert message in str(refused.value)
