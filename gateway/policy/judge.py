@@ -18,12 +18,12 @@ from gateway.mail.reply import Reply
 from gateway.mail.terms import Stage
 from gateway.policy.evaluate import Condition, Undecided, Unknown, condition
 from gateway.policy.lists import NamedList
-from gateway.policy.outcome import ERROR, PASSED, Effect, Judgement, Need, Progress, Tag, Verdict
+from gateway.policy.outcome import ERROR, PASSED, Effect, Judgement, Need, Progress, Step, Tag, Verdict, Word
 from gateway.policy.rules import Action, Rule
 from gateway.policy.syntax import Call, Const, Items, Name, Node, walk
 from gateway.policy.vocabulary import FACTS, ON_ERROR
 
-__all__ = ["ERROR", "PASSED", "Effect", "Judge", "Judgement", "Need", "Progress", "Tag", "Verdict"]
+__all__ = ["ERROR", "PASSED", "Effect", "Judge", "Judgement", "Need", "Progress", "Step", "Tag", "Verdict"]
 
 _FAULT = Reply(451, "4.3.0", ("Local error; try again later",))
 _NO_FACT = Reply(451, "4.4.3", ("Temporary failure of a look-up; try again later",))
@@ -60,13 +60,20 @@ def _compared_with_temperror(tree: Node) -> set[str]:
 class _Walk:
     """One walk through the rules of a stage; the only thing here that changes, and it does not outlive `judge`."""
 
+    stage: Stage
     facts: Mapping[str, Value]
     failed: frozenset[str]
     recipient: str
     progress: Progress
+    steps: list[Step] | None
     verdict: Verdict | None = None
     fault: str = ""
     reduced: dict[frozenset[str], dict[str, Value]] = field(default_factory=dict)
+
+    def note(self, rule: Rule, word: Word, why: str = "") -> None:
+        """One more step, where somebody wants to know."""
+        if self.steps is not None:
+            self.steps.append(Step(rule.id, self.stage, word, why))
 
     def without(self, checks: frozenset[str]) -> dict[str, Value]:
         """The facts but those of these checks."""
@@ -96,23 +103,27 @@ class Judge:
         progress: Progress,
         recipient: str | None = None,
         failed: Collection[str] = (),
+        steps: list[Step] | None = None,
     ) -> Judgement:
         """The outcome of this stage. `recipient`: the one at RCPT; at DATA any of the transaction's class.
 
-        `failed` are the names of the checks whose fact is an error.
+        `failed` are the names of the checks whose fact is an error. `steps`, where given, gets what became of each
+        rule that was looked at.
         """
-        walk = _Walk(facts, frozenset(failed), recipient or "", progress)
+        walk = _Walk(stage, facts, frozenset(failed), recipient or "", progress, steps)
         for one in self._stages[stage]:
             if not self._asked(one.rule, walk):
                 continue
             try:
                 judgement = self._fire(one.rule, walk) if self._applies(one, walk) else None
             except _Missing as missing:
+                walk.note(one.rule, Word.UNKNOWN, ", ".join(sorted(missing.facts)))
                 # Asked again from the start, with the facts: nothing of this walk is kept.
                 return Judgement(Need(missing.facts, one.rule.id), progress)
             except _Ask:
                 return Judgement(Effect(one.rule.id, "greylist", one.rule.greylist), progress)
-            except _Deferred:
+            except _Deferred as failure:
+                walk.note(one.rule, Word.WAITED, str(failure))
                 judgement = self._not_decided(one.rule, Verdict(Action.DEFER, one.rule.id, _NO_FACT), "", walk)
             except Undecided as why:
                 judgement = self._faulty(one.rule, str(why), walk)
@@ -126,23 +137,32 @@ class Judge:
     def _asked(self, rule: Rule, walk: _Walk) -> bool:
         progress = walk.progress
         if progress.accepted and not rule.always:
+            walk.note(rule, Word.ACCEPTED, progress.accepted)
             return False
         if rule.id in progress.exempted:
+            walk.note(rule, Word.EXEMPTED)
             return False
-        return rule.recipients is None or rule.recipients.holds(walk.recipient, self._lists)
+        if rule.recipients is not None and not rule.recipients.holds(walk.recipient, self._lists):
+            walk.note(rule, Word.OTHERS)
+            return False
+        return True
 
     def _applies(self, one: Ready, walk: _Walk) -> bool:
         """The condition; where checks failed, as if their facts were unknown, unless the rule speaks of failure."""
         blind = (one.checks & walk.failed) - one.expects_failure if walk.failed else frozenset()
         try:
-            return one.when(walk.without(blind) if blind else walk.facts)
+            applies = one.when(walk.without(blind) if blind else walk.facts)
+            if not applies:
+                walk.note(one.rule, Word.FALSE)
+            return applies
         except Unknown:
             absent = frozenset(name for name in one.rule.when.facts if FACTS[name].check not in blind)
             if not absent <= walk.facts.keys():
                 raise _Missing(one.rule.needs - walk.facts.keys()) from None
         chosen = {one.rule.on_error or ON_ERROR[check] for check in blind}
         if OnError.DEFER in chosen:
-            raise _Deferred
+            raise _Deferred(", ".join(sorted(blind)))
+        walk.note(one.rule, Word.IGNORED, ", ".join(sorted(blind)))
         skipped = tuple((one.rule.id, check) for check in sorted(blind))
         walk.progress = replace(walk.progress, skipped=tuple(dict.fromkeys((*walk.progress.skipped, *skipped))))
         return False
@@ -151,6 +171,8 @@ class Judge:
         """Takes the action; a judgement where it ends the stage."""
         if not rule.spoken <= walk.facts.keys():
             raise _Missing(rule.spoken - walk.facts.keys())
+        if rule.action is not Action.GREYLIST or rule.observe:
+            walk.note(rule, Word.OBSERVED if rule.observe else Word.FIRED)
         if rule.id not in walk.progress.fired:
             if rule.observe:
                 observed = (*walk.progress.observed, (rule.id, rule.action.value))
@@ -200,6 +222,7 @@ class Judge:
         outcome = dict(walk.progress.outcomes).get(rule.id)
         if outcome is None:
             raise _Ask
+        walk.note(rule, Word.FIRED, outcome)
         if rule.id not in walk.progress.fired:
             self._mark(rule, walk)
         if outcome == PASSED:
@@ -231,6 +254,7 @@ class Judge:
 
     def _faulty(self, rule: Rule, why: str, walk: _Walk) -> Judgement | None:
         fault = f"{rule.when_position}: rule '{rule.id}': {why}"
+        walk.note(rule, Word.BROKEN, why)
         return self._not_decided(rule, Verdict(Action.DEFER, rule.id, _FAULT), fault, walk)
 
 

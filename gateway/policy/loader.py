@@ -17,7 +17,7 @@ from gateway.files import Files
 from gateway.mail.terms import Stage
 from gateway.policy.cases import Case, read_case
 from gateway.policy.expression import Compiler
-from gateway.policy.judge import Judge, Judgement, Progress, Tag
+from gateway.policy.judge import Judge, Judgement, Progress, Step, Tag
 from gateway.policy.lint import lint
 from gateway.policy.lists import NamedList, list_files, load_lists
 from gateway.policy.reading import Reader, read_rule
@@ -51,9 +51,10 @@ class Policy:
         progress: Progress,
         recipient: str | None = None,
         failed: Collection[str] = (),
+        steps: list[Step] | None = None,
     ) -> Judgement:
         """The outcome of one stage, see `judge.Judge`."""
-        return self.engine.judge(stage, facts, progress, recipient, failed)
+        return self.engine.judge(stage, facts, progress, recipient, failed, steps)
 
     def needs(self, stage: Stage, progress: Progress = Progress(), recipient: str | None = None) -> frozenset[str]:  # noqa: B008 - frozen
         """The facts that the rules of this stage may ask for: what is worth starting early."""

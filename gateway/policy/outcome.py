@@ -4,8 +4,10 @@ All frozen values: the journal keeps them, `explain` and `replay` compare them. 
 """
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from gateway.mail.reply import Reply
+from gateway.mail.terms import Stage
 from gateway.policy.rules import Action, Greylist
 
 #: Words that come back from an effect.
@@ -35,6 +37,12 @@ class Effect:
     rule: str
     kind: str
     parameters: Greylist
+
+    @property
+    def label(self) -> str:
+        """The question itself, whichever rule asks it: under this word the journal keeps the outcome for a replay."""
+        asked = self.parameters
+        return f"{self.kind} {asked.wait:g}/{asked.window:g}/{asked.keep:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,32 @@ class Progress:
     def with_outcome(self, rule: str, outcome: str) -> "Progress":
         """The same after an effect: "passed", "waiting:SECONDS" or "error"."""
         return replace(self, outcomes=(*self.outcomes, (rule, outcome)))
+
+
+class Word(StrEnum):
+    """What became of a rule when its stage was judged."""
+
+    FIRED = "fired"
+    OBSERVED = "observed"  # it would have acted
+    FALSE = "false"  # its condition is
+    OTHERS = "for"  # it is about other recipients
+    EXEMPTED = "exempted"  # another rule switched it off
+    ACCEPTED = "accepted"  # an accept had ended the policy
+    IGNORED = "ignored"  # a check failed, and `on_error` leaves the rule out
+    WAITED = "waited"  # a check failed, and the mail must wait
+    BROKEN = "broken"  # a fault in the rule: the mail must wait
+    UNKNOWN = "unknown"  # it names a fact that nobody gathered
+    UNREACHED = "unreached"  # a final rule came first
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule at one stage: for explanations."""
+
+    rule: str
+    stage: Stage
+    word: Word
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

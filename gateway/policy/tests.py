@@ -8,22 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.checks.check import Value
-from gateway.mail.terms import Stage
 from gateway.policy.cases import Case
-from gateway.policy.judge import PASSED, Effect, Need, Progress, Verdict
 from gateway.policy.loader import Policy
+from gateway.policy.outcome import PASSED
 from gateway.policy.rules import Action, Rule
-from gateway.policy.vocabulary import FACTS, RECIPIENT_FACTS
+from gateway.policy.scene import Run, given, play
 
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What became of one mail: the verdict that ended it (None: no rule was final), where, and the progress."""
-
-    verdict: Verdict | None
-    stage: Stage
-    progress: Progress
-    fault: str = ""
+__all__ = ["Outcome", "Report", "Run", "run", "run_tests"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +56,10 @@ def run_tests(policy: Policy) -> Report:
 
 def run(policy: Policy, facts: Mapping[str, Value], greylist: str = PASSED) -> Run:
     """One mail to one recipient through all stages. `greylist`: how the greylist answers, "passed" or "waiting"."""
-    outcome = PASSED if greylist == PASSED else "waiting:300"
-    failed = {FACTS[name].check for name in facts if FACTS[name].check and facts[name] == "temperror"}
-    recipient = str(facts.get("rcpt.address", ""))
-    progress = Progress()
-    verdict: Verdict | None = None
-    fault = ""
-    for stage in Stage:
-        known = {name: value for name, value in facts.items() if _known(name, stage)}
-        while True:
-            judgement = policy.judge(stage, known, progress, recipient if stage >= Stage.RCPT else None, failed)
-            progress = judgement.progress
-            if not isinstance(judgement.outcome, Effect):
-                break
-            progress = progress.with_outcome(judgement.outcome.rule, outcome)
-        fault = fault or judgement.fault
-        match judgement.outcome:
-            case Verdict() as found:
-                verdict = found
-                if found.final:
-                    return Run(found, stage, progress, fault)
-            case Need(facts=absent, rule=rule):
-                raise ValueError(f"rule '{rule}' asked for {', '.join(sorted(absent))} at {stage.name}")
-            case _:
-                pass
-    return Run(verdict, Stage.DATA, progress, fault)
-
-
-def _known(name: str, stage: Stage) -> bool:
-    return FACTS[name].stage <= stage and not (stage is Stage.DATA and name in RECIPIENT_FACTS)
+    ran = play(policy, given(facts, PASSED if greylist == PASSED else "waiting:300"))
+    if ran.unknown:
+        raise ValueError(f"a rule asked for {', '.join(ran.unknown)} at {ran.stage.name}")
+    return ran
 
 
 def _failure(policy: Policy, case: Case, ran: Run) -> str:

@@ -1,0 +1,131 @@
+"""One mail to one recipient, as a policy sees it, and the play of all stages over it.
+
+A `Scene` is everything that a verdict rests on: facts, failed checks, the answers of effects. It comes from a test
+(`tests`), from the journal (`replay`), or from a mail that `gatepost` examined (`explain`). `play` is pure: what the
+scene does not hold is named as unknown, never guessed; where only a tag, a note or a rule that observes depends on it,
+the verdict is found all the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from gateway.checks.check import Value
+from gateway.mail.terms import Stage
+from gateway.policy.loader import Policy
+from gateway.policy.outcome import Effect, Need, Progress, Step, Verdict
+from gateway.policy.rules import FINAL, Action
+from gateway.policy.vocabulary import FACTS, RECIPIENT_FACTS, SIZE
+
+#: Actions without which the verdict may be another; what depends on the others is only told.
+_DECIDING = FINAL | {Action.GREYLIST, Action.EXEMPT}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything that the verdict on one mail to one recipient rests on."""
+
+    facts: Mapping[str, Value]  # all but the recipient's own
+    own: Mapping[str, Value] = field(default_factory=dict)  # `rcpt.*`, and the announced size
+    size: int | None = None  # as counted; None where the message never came
+    failed: frozenset[str] = frozenset()  # checks
+    outcomes: Mapping[str, str] = field(default_factory=dict)  # an effect's label to its outcome
+    otherwise: str = ""  # the outcome of every other effect; "" is not known
+    until: Stage = Stage.DATA
+
+    @property
+    def recipient(self) -> str:
+        """Whom the mail is for."""
+        return str(self.own.get("rcpt.address", ""))
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """All facts in one, the counted size before the announced one."""
+        counted: dict[str, Value] = {} if self.size is None else {SIZE: self.size}
+        return {**self.facts, **self.own, **counted}
+
+    def changed(self, name: str, value: Value) -> "Scene":
+        """The same scene but for one fact; a check whose result is given anew has not failed."""
+        failed = self.failed
+        check = FACTS[name].check
+        if check and FACTS[name].words:
+            failed = failed | {check} if value == "temperror" else failed - {check}
+        if name == SIZE and isinstance(value, int):
+            size = None if self.size is None else value
+            return replace(self, own={**self.own, name: value}, size=size)
+        if name in RECIPIENT_FACTS:
+            return replace(self, own={**self.own, name: value})
+        return replace(self, facts={**self.facts, name: value}, failed=failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What became of one mail: the verdict that ended it (None: no rule was final), where, and the progress.
+
+    `unknown` is what the verdict would need and the scene does not hold; "" in `blocked` means that the verdict stands
+    all the same, else it is the rule that could not be decided.
+    """
+
+    verdict: Verdict | None
+    stage: Stage
+    progress: Progress
+    fault: str = ""
+    unknown: tuple[str, ...] = ()
+    blocked: str = ""
+
+
+def given(facts: Mapping[str, Value], answer: str) -> Scene:
+    """The scene of a test: every fact in one mapping, failed checks by their result, effects answer alike."""
+    failed = frozenset(FACTS[name].check for name in facts if FACTS[name].check and facts[name] == "temperror")
+    own = {name: value for name, value in facts.items() if name in RECIPIENT_FACTS or name == SIZE}
+    size = facts.get(SIZE)
+    return Scene(
+        {name: value for name, value in facts.items() if name not in own},
+        own,
+        size if isinstance(size, int) else None,
+        failed,
+        otherwise=answer,
+    )
+
+
+def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
+    """All stages in order, as the pipeline would ask them. `steps` gets the walk through the rules."""
+    progress, verdict, fault = Progress(), None, ""
+    unknown = dict[str, None]()
+    early: Mapping[str, Value] = {**scene.facts, **scene.own}
+    late: Mapping[str, Value] = scene.facts if scene.size is None else {**scene.facts, SIZE: scene.size}
+    stage = Stage.CONNECT
+    for stage in Stage:
+        if stage > scene.until:
+            break
+        facts = late if stage is Stage.DATA else early
+        recipient = scene.recipient if stage >= Stage.RCPT else None
+        while True:
+            walk: list[Step] | None = None if steps is None else []
+            judged = policy.judge(stage, facts, progress, recipient, scene.failed, walk)
+            match judged.outcome:
+                case Effect() as effect:
+                    answer = scene.outcomes.get(effect.label, scene.otherwise)
+                    if answer:
+                        progress = progress.with_outcome(effect.rule, answer)
+                        continue
+                    missing, rule = [f"the answer to {effect.label}"], effect.rule
+                case Need(facts=names, rule=rule):
+                    missing = sorted(names)
+                case _:
+                    break
+            unknown.update(dict.fromkeys(missing))
+            asked = policy.rule(rule)
+            if asked is None or (asked.action in _DECIDING and not asked.observe):
+                if steps is not None and walk is not None:
+                    steps += walk
+                return Run(verdict, stage, judged.progress, fault, tuple(unknown), rule)
+            # The rule decides nothing: the walk goes on without it.
+            progress = replace(progress, exempted=progress.exempted | {rule})
+        if steps is not None and walk is not None:
+            steps += walk
+        progress, fault = judged.progress, fault or judged.fault
+        if isinstance(judged.outcome, Verdict):
+            verdict = judged.outcome
+            if verdict.final:
+                break
+    return Run(verdict, min(stage, scene.until), progress, fault, tuple(unknown))
