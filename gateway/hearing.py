@@ -8,7 +8,6 @@ Called by `pipeline`.
 import math
 from collections.abc import Awaitable, Callable
 
-from gateway import metrics
 from gateway.checks.check import Named
 from gateway.checks.facts import Facts
 from gateway.checks.iprev import Iprev
@@ -19,6 +18,7 @@ from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Stage, Unavailable
 from gateway.policy.judge import Effect, Need, Progress, Verdict
 from gateway.state import greylist
+from gateway.state.store import ask
 
 
 class Hearing:
@@ -84,14 +84,12 @@ class Hearing:
         spf, iprev, tx = await self._facts.get(Spf), await self._facts.get(Iprev), self._tx
         identity = greylist.identity(spf.result, spf.domain, iprev.result, iprev.name, tx.session.client_ip)
         key = greylist.key(identity, str(tx.envelope.reverse_path or ""), recipient)
-        asked = effect.parameters
+        asked, store, now = effect.parameters, self._house.store, self._house.clock.now()
         try:
-            found = self._house.store.greylist(
-                key, now=self._house.clock.now(), wait=asked.wait, window=asked.window, keep=asked.keep
+            found = await ask(
+                store, store.greylist, key, now=now, wait=asked.wait, window=asked.window, keep=asked.keep
             )
-        except Unavailable as why:
-            metrics.state_error("greylist")
-            log.warning("greylist unavailable", transaction=tx.id, why=str(why))
+        except Unavailable:  # the store has told log and metrics
             return "error"
         if found.passed:
             return "passed"

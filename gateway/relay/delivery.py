@@ -136,7 +136,7 @@ class Relay:
         if answer.step is Step.RCPT:
             asked = self._recipients[backend]
             for index in answer.refused:
-                asked.forget(mail.recipients[index].mailbox)
+                await asked.forget(mail.recipients[index].mailbox)
             # One refusal cannot be told for the others, and one that contradicts an earlier yes is to be asked again.
             if asked.verified or len(mail.recipients) > 1:
                 reply = temporary(reply)

@@ -8,10 +8,10 @@ Called by `delivery`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from gateway.clock import Clock
 from gateway.log import log
@@ -21,13 +21,14 @@ from gateway.mail.terms import Unavailable
 from gateway.relay.client import Answer, Connection
 from gateway.relay.fate import Broken, Step, Unreachable, passed_on
 from gateway.relay.hosts import Hosts
-from gateway.state.store import Store
+from gateway.state.store import Store, ask
 
 #: A client waits for its answer to RCPT, and others may stand behind it in the same pool.
 _SECONDS = 30.0
 _UNKNOWN_MAILBOX = Reply(550, "5.1.1", ("The mail server knows no such mailbox",))
 _NO_UTF8 = Reply(553, "5.6.7", ("The mail server takes no UTF-8 addresses",))
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -75,9 +76,8 @@ class Recipients:
         """Whether the backend takes mail for that mailbox."""
         if self._lifetimes is None:
             return Known(Answered.UNKNOWN)
-        remembered = self._stored(
-            lambda: self._store.recipient(self._hosts.name, str(mailbox), self._clock.now()), None
-        )
+        store = self._store
+        remembered = await self._stored(store.recipient, None, self._hosts.name, str(mailbox), self._clock.now())
         if remembered is not None:
             return Known(Answered.YES) if remembered else Known(Answered.NO, _UNKNOWN_MAILBOX)
         flight = self._flights.get(mailbox)
@@ -92,9 +92,9 @@ class Recipients:
                 raise
             return Known(Answered.UNKNOWN, Unreachable.reply)  # we are closing; the asker was not cancelled
 
-    def forget(self, mailbox: Mailbox) -> None:
+    async def forget(self, mailbox: Mailbox) -> None:
         """Drops what was remembered: the next RCPT meets the truth."""
-        self._stored(lambda: self._store.forget_recipient(self._hosts.name, str(mailbox)), None)
+        await self._stored(self._store.forget_recipient, None, self._hosts.name, str(mailbox))
 
     async def close(self) -> None:
         """Ends the questions that are still open."""
@@ -104,24 +104,17 @@ class Recipients:
         await asyncio.gather(*flights, return_exceptions=True)
 
     async def _fly(self, mailbox: Mailbox, lifetimes: Lifetimes) -> Known:
-        async def ask(connection: Connection) -> Answer | Known:
-            if mailbox.is_utf8 and "SMTPUTF8" not in connection.features:
-                return Known(Answered.NO, _NO_UTF8)
-            return await connection.ask(mailbox)
-
         try:
-            answer = await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, ask)
+            answer = await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, _question(mailbox))
+            return answer if isinstance(answer, Known) else await self._judged(mailbox, answer, lifetimes)
         except Broken as why:
             return Known(Answered.UNKNOWN, why.reply)
         finally:
-            self._flights.pop(mailbox, None)
-        if isinstance(answer, Known):
-            return answer
-        return self._judged(mailbox, answer, lifetimes)
+            self._flights.pop(mailbox, None)  # not before the store has the answer: who comes then asks nobody
 
-    def _judged(self, mailbox: Mailbox, answer: Answer, lifetimes: Lifetimes) -> Known:
+    async def _judged(self, mailbox: Mailbox, answer: Answer, lifetimes: Lifetimes) -> Known:
         if answer.response.code < 400:
-            self._remember(mailbox, True, lifetimes.positive)
+            await self._remember(mailbox, True, lifetimes.positive)
             return Known(Answered.YES)
         reply = passed_on(answer.response)
         if not reply.permanent:
@@ -132,16 +125,24 @@ class Recipients:
             return Known(Answered.UNKNOWN)
         # Only "no such mailbox" lasts; a full one or a matter of policy may be otherwise for the next mail.
         if reply.code != 552 and reply.status.startswith(("5.0.", "5.1.", "5.2.1")):
-            self._remember(mailbox, False, lifetimes.negative)
+            await self._remember(mailbox, False, lifetimes.negative)
         return Known(Answered.NO, reply)
 
-    def _remember(self, mailbox: Mailbox, known: bool, seconds: float) -> None:
+    async def _remember(self, mailbox: Mailbox, known: bool, seconds: float) -> None:
         until = self._clock.now() + seconds
-        self._stored(lambda: self._store.remember_recipient(self._hosts.name, str(mailbox), known, until), None)
+        await self._stored(self._store.remember_recipient, None, self._hosts.name, str(mailbox), known, until)
 
-    def _stored(self, call: Callable[[], R], otherwise: R) -> R:
+    async def _stored(self, call: Callable[P, R], otherwise: R, *args: P.args, **keywords: P.kwargs) -> R:
         try:
-            return call()
-        except Unavailable as why:
-            log.warning("recipient cache unavailable", why=str(why))
+            return await ask(self._store, call, *args, **keywords)
+        except Unavailable:  # the store has told log and metrics
             return otherwise
+
+
+def _question(mailbox: Mailbox) -> Callable[[Connection], Awaitable[Answer | Known]]:
+    async def question(connection: Connection) -> Answer | Known:
+        if mailbox.is_utf8 and "SMTPUTF8" not in connection.features:
+            return Known(Answered.NO, _NO_UTF8)
+        return await connection.ask(mailbox)
+
+    return question

@@ -6,7 +6,6 @@ normalised, so that senders which number their envelope addresses (VERP, BATV, S
 Two different addresses that fall together cost nothing: the identity and the recipient still have to match.
 """
 
-import hashlib
 import itertools
 import re
 from functools import cache
@@ -15,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from publicsuffixlist import PublicSuffixList
 
 from gateway.mail.terms import Result
-from gateway.state.store import GreylistKey
+from gateway.state.store import GreylistKey, bounded
 
 _SRS = re.compile(r"srs([01])[=+-][^=]*=(?:[a-z2-7]{2}=)?(.*)", re.DOTALL)
 _BATV = re.compile(r"(?:prvs|btv1)=+[^=]*=+(.*)", re.DOTALL)
@@ -25,13 +24,13 @@ _DIGITS = re.compile(r"[0-9]+")
 _NUMBERS = re.compile(r"[0-9]+(?:[-._][0-9]+)+")  # "192-0-2-1", but not "mx2.out1"
 #: A segment with a digit and this long is a token as a whole (random hex, base 32 ...), not a name with a number.
 _TOKEN_LENGTH = 8
-#: RFC 5321 section 4.5.3.1 allows 64 + 1 + 255 octets; what is longer is kept as a digest, so that rows stay small.
+#: RFC 5321 section 4.5.3.1 allows 64 + 1 + 255 octets; nothing longer is taken apart.
 _ADDRESS_LIMIT = 320
 
 
 def key(identity: str, sender: str, recipient: str) -> GreylistKey:
     """The triplet under which an attempt is remembered. `sender` is "" for the null reverse-path."""
-    return GreylistKey(_bounded(identity), _sender(sender), _bounded(_folded(recipient)))
+    return GreylistKey(bounded(identity), _sender(sender), bounded(_folded(recipient)))
 
 
 def identity(spf_result: str, spf_domain: str, iprev: str, client_name: str, client_ip: str) -> str:
@@ -91,22 +90,15 @@ def _folded(address: str) -> str:
 def _sender(address: str) -> str:
     local, at, domain = _folded(address).rpartition("@")
     if len(local) > _ADDRESS_LIMIT:  # before any regular expression sees it
-        return _bounded(local + at + domain)
+        return bounded(local + at + domain)
     if match := _SRS.fullmatch(local):
         local = f"srs{match[1]}={match[2]}"
     elif match := _BATV.fullmatch(local):
         local = match[1]
     local = _SEGMENT.sub(_counter, _UUID.sub("#", local))
-    return _bounded(local + at + domain)
+    return bounded(local + at + domain)
 
 
 def _counter(match: re.Match[str]) -> str:
     segment = match[0]
     return "#" if len(segment) >= _TOKEN_LENGTH else _DIGITS.sub("#", segment)
-
-
-def _bounded(address: str) -> str:
-    octets = address.encode("utf-8", "backslashreplace")  # a lone surrogate cannot be stored
-    if len(octets) <= _ADDRESS_LIMIT:
-        return octets.decode()
-    return "sha256:" + hashlib.sha256(octets).hexdigest()

@@ -1,15 +1,29 @@
-"""What the gateway remembers between mails: the greylist and the recipients that backends know.
+"""What the gateway remembers between mails: the greylist, rates, and the recipients that backends know.
 
-One face (`Store`) for every keeper; `sqlite.py` is the one of a single machine. It is a cache: losing it costs
-senders one retry, never a mail. Every call is synchronous and bounded, and raises `Unavailable` when the keeper does
-not answer in time; the floor above makes that a temperror or a 4xx.
+One face (`Store`) for every keeper: `sqlite.py` is the one of a single machine, `redis.py` the one that several
+gateways share. It is a cache: losing it costs senders one retry, never a mail. Every call is synchronous and bounded,
+and raises `Unavailable` when the keeper does not answer in time; the floor above makes that a temperror or a 4xx.
+The event loop makes its calls through `ask`, which knows whether a call may take long.
 """
 
+import asyncio
+import functools
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
+
+from gateway.mail.terms import Unavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Distinct triplets that an identity must have passed to be exempt.
 TRUSTED_AFTER = 5
+#: Seconds that an asker waits for a store behind a network, whatever it is that hangs (a name server, threads).
+PATIENCE = 1.0
+_KEY_LIMIT = 320  # octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,14 @@ class Greylisted:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """What a rate limit says of one attempt."""
+
+    allowed: bool
+    wait_left: float  # seconds until one more would be allowed; 0.0 when it was
+
+
+@dataclass(frozen=True, slots=True)
 class GreylistRow:
     """One remembered triplet, or (sender and recipient are "*") an exempt identity, for people to read."""
 
@@ -44,7 +66,12 @@ class GreylistRow:
 
 
 class Store(Protocol):
-    """The keeper of the greylist and of the recipient cache. Times are epoch seconds, handed in."""
+    """The keeper of greylist, rates and recipient cache. Times are epoch seconds, handed in. May be called by threads.
+
+    `threads` make the calls that would block an event loop; `None` where a call takes microseconds.
+    """
+
+    threads: Executor | None
 
     def greylist(self, key: GreylistKey, *, now: float, wait: float, window: float, keep: float) -> Greylisted:
         """Counts one attempt and says whether it passes; one atomic step over all workers.
@@ -63,6 +90,14 @@ class Store(Protocol):
     def greylist_forget(self, match: str) -> int:
         """Forgets all triplets and exemptions of an identity, an address or a domain. How many."""
 
+    def limit(self, key: str, *, now: float, rate: int, per: float) -> Limited:
+        """Counts one event of that key, if no more than `rate` happen in `per` seconds; one atomic step over all.
+
+        The generic cell rate algorithm: a pause earns up to `rate` events at once, then one each `per / rate` seconds.
+        A refused attempt counts nothing, so patience is always rewarded. `key` names rule and subject
+        ("limit-clients 192.0.2.0/24") and may be anything a stranger said. Both `rate` and `per` are above 0.
+        """
+
     def recipient(self, backend: str, address: str, now: float) -> bool | None:
         """Whether the backend knows the address; `None` when nobody asked lately."""
 
@@ -77,3 +112,21 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Ends the use of the store."""
+
+
+async def ask(store: Store, call: Callable[P, R], *args: P.args, **keywords: P.kwargs) -> R:
+    """One call of a method of `store`, made from the event loop. Raises `Unavailable`."""
+    if store.threads is None:
+        return call(*args, **keywords)
+    made = asyncio.get_running_loop().run_in_executor(store.threads, functools.partial(call, *args, **keywords))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await made
+    except TimeoutError as late:
+        raise Unavailable(f"the state store did not answer in {PATIENCE:g} s") from late
+
+
+def bounded(text: str) -> str:
+    """The text, or its digest where it is long: rows stay small whatever a stranger says."""
+    octets = text.encode("utf-8", "backslashreplace")  # a lone surrogate cannot be stored
+    return octets.decode() if len(octets) <= _KEY_LIMIT else "sha256:" + hashlib.sha256(octets).hexdigest()

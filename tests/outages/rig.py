@@ -35,6 +35,7 @@ class Memory:
 
     known: dict[tuple[str, str], tuple[bool, float]] = field(default_factory=dict)
     away: bool = False
+    threads: None = None
 
     def _here(self) -> None:
         if self.away:
