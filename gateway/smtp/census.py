@@ -93,3 +93,8 @@ def network(ip: str) -> str:
         return f"{ip.rpartition('.')[0]}.0/24"
     prefix = int(ipaddress.IPv6Address(ip.partition("%")[0])) >> 64 << 64
     return f"{ipaddress.IPv6Address(prefix)}/64"
+
+
+def canonical(ip: str) -> str:
+    """IPv4 in IPv6 as IPv4 (a dual-stack listener must not change who the client is); no zone index."""
+    return ip.removeprefix("::ffff:") if "." in ip else ip.partition("%")[0]

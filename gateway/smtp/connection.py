@@ -12,9 +12,7 @@ RFC 3207 (STARTTLS), RFC 2920 section 3.2 (replies may wait until the input is e
 """
 
 import asyncio
-import ssl
 from collections.abc import Awaitable
-from math import inf
 from typing import TYPE_CHECKING, cast
 
 from aiosmtpd.smtp import SMTP
@@ -24,16 +22,16 @@ from gateway.log import log
 from gateway.mail.envelope import Envelope, Session, Transaction
 from gateway.mail.message import Message
 from gateway.mail.reply import Reply, SyntaxRefused
+from gateway.smtp.census import canonical
 from gateway.smtp.events import Content, Event, Greeted, Mail, Rcpt, Say, StartTls
+from gateway.smtp.handshake import described, upgraded
+from gateway.smtp.patience import Patience
 from gateway.smtp.protocol import Dialogue
 
 if TYPE_CHECKING:
     from gateway.smtp.server import Edge
 
 HIGH_WATER = 64 * 1024  # octets of commands that may wait before we stop reading
-HANDSHAKE_SECONDS = 30.0
-LINGER_SECONDS = 3.0  # after our last word, for the client to read it: a reset would take it away
-RATE_GRACE_SECONDS = 10.0  # before the minimum rate counts
 
 GOING_DOWN = Reply(421, "4.3.2", ("Going down for maintenance, try again later",))
 _TOO_SLOW = Reply(421, "4.4.2", ("Timeout",))
@@ -63,9 +61,7 @@ class Connection(SMTP):
         self._tx: Transaction | None = None
         self._work: asyncio.Task[None] | None = None
         self._replies: list[bytes] = []
-        self._began = edge.clock.monotonic()
-        self._due = inf  # when patience ends, by the monotonic clock
-        self._content_began = inf
+        self._patience = Patience(self._settings.deadlines, edge.clock.monotonic())
         self._admitted = admitted  # the address that the census has counted
         self._welcomed = False  # the banner was written
         self._moved = False  # something was done since the deadline was set
@@ -88,7 +84,7 @@ class Connection(SMTP):
             if self._admitted:
                 edge.dismiss(self._admitted)
             return
-        ip = plain_ip(peer[0])
+        ip = canonical(peer[0])
         refusal = None if self._admitted else edge.admit(ip)
         if refusal is not None:
             self._leaving = self._gone = True
@@ -97,11 +93,11 @@ class Connection(SMTP):
             return
         self._admitted = ip
         self._session = Session(
-            edge.clock.new_id(), ip, int(peer[1]), plain_ip(here[0]), int(here[1]), started=edge.clock.now()
+            edge.clock.new_id(), ip, int(peer[1]), canonical(here[0]), int(here[1]), started=edge.clock.now()
         )
         edge.connections.add(self)
         if self._settings.implicit_tls:
-            self._secured()
+            self._session.tls, self._session.cipher = described(self._wire)
         self._work = edge.spawn(self._welcome())
 
     def data_received(self, data: bytes) -> None:
@@ -149,7 +145,7 @@ class Connection(SMTP):
         if event is None:
             self._rest()
         else:
-            self._due = inf
+            self._patience.working()
             self._work = self._edge.spawn(self._consider_all(event))
 
     async def _consider_all(self, event: Event | None) -> None:
@@ -256,50 +252,32 @@ class Connection(SMTP):
             delay = self._settings.greeting_delay - (self._edge.clock.monotonic() - began)
             if refusal is None and delay > 0:
                 await asyncio.sleep(delay)
-            if self._edge.draining:
+            if refusal is not None:
+                metrics.connection_refused("policy")
+            elif self._edge.draining:
+                metrics.connection_refused("draining")
                 refusal = GOING_DOWN
             if refusal is None:
                 self._replies.append(Reply(220, "", (f"{self._settings.rules.hostname} ESMTP",)).encode())
                 self._welcomed = self._moved = True
                 event = self._advance()
             else:
-                metrics.connection_refused("policy")
                 self._say(self._dialogue.hang_up(refusal, ""))
         except Exception:
             self._crashed()
         await self._consider_all(event)
 
     async def _shake_hands(self) -> bool:
-        """TLS on this connection. False when it failed: there is no way back to clear text."""
-        session, self._shaking = self._session, True
-        try:
-            context = self._edge.tls()
-            if context is None:
-                raise ssl.SSLError("no certificate at hand")
-            wire = await asyncio.get_running_loop().start_tls(
-                self._wire,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=LINGER_SECONDS,
-            )
-        except (OSError, asyncio.IncompleteReadError) as why:  # SSLError and all that a lost connection raises
-            log.info("TLS handshake failed", session=session.id, client=session.client_ip, why=str(why))
-            wire = None
+        """TLS on this connection. False when it failed."""
+        self._shaking = True
+        wire = await upgraded(self._wire, self, self._edge.tls(), self._session)
         if wire is None:
-            # Neither asyncio nor uvloop tells the protocol of a connection lost in the handshake.
-            self._wire.abort()
-            self.connection_lost(None)
+            self.connection_lost(None)  # neither asyncio nor uvloop tells of a connection lost in the handshake
             return False
         self._wire, self._shaking = wire, False
-        self._secured()
+        self._session.tls, self._session.cipher = described(wire)
+        self._session.helo, self._session.esmtp = "", False
         return True
-
-    def _secured(self) -> None:
-        session, shaken = self._session, self._wire.get_extra_info("ssl_object")
-        session.tls, session.cipher = shaken.version() or "TLS", (shaken.cipher() or ("",))[0]
-        session.helo, session.esmtp = "", False
 
     def retire(self) -> None:
         """Draining: ends the session now unless a mail is on its way."""
@@ -315,19 +293,12 @@ class Connection(SMTP):
 
     def check_time(self, now: float) -> None:
         """Ends what takes too long."""
-        if self._leaving:
-            if now >= self._due:
-                self._wire.abort()
+        if not self._patience.over(now):
             return
-        reader = self._dialogue.reading
-        if reader is not None:
-            elapsed = now - self._content_began
-            if elapsed > RATE_GRACE_SECONDS and reader.size < self._settings.deadlines.rate * elapsed:
-                self._due = now
-        if now >= self._due:
+        if self._leaving or self._choked:
+            self._wire.abort()
+        else:
             self._say(self._dialogue.hang_up(_TOO_SLOW, "timeout"))
-            if self._choked:
-                self._wire.abort()
 
     def _rest(self) -> None:
         """Nothing to do until the client speaks again."""
@@ -341,24 +312,21 @@ class Connection(SMTP):
             self._leave()
             return
         if self._moved:
-            self._set_deadline()
+            self._moved, now, reader = False, self._edge.clock.monotonic(), self._dialogue.reading
+            if reader is None:
+                self._patience.command(now, greeted=self._session.helo != "")
+            else:
+                self._patience.content(now, reader)
         if self._full and not self._choked:
             self._full = False
             self._wire.resume_reading()
 
-    def _set_deadline(self) -> None:
-        self._moved = False
-        times, now = self._settings.deadlines, self._edge.clock.monotonic()
-        if self._dialogue.reading is not None:
-            self._content_began = now
-            patience = times.data
-        else:
-            patience = times.command if self._session.helo else times.greeting
-        self._due = min(now + patience, self._began + times.session)
-
     def _say(self, said: Say) -> None:
+        reply = said.reply
+        if self._tx is not None and not reply.accepted and not reply.text[-1].endswith(self._tx.id):
+            reply = reply.with_id(self._tx.id)
         self._abort(said.ended)
-        self._replies.append(said.reply.encode())
+        self._replies.append(reply.encode())
         if said.close:
             self._leave()
 
@@ -370,7 +338,7 @@ class Connection(SMTP):
     def _leave(self) -> None:
         """Hangs up once our last words are read: what still comes is read and dropped, for a short while."""
         self._leaving = True
-        self._due = self._edge.clock.monotonic() + LINGER_SECONDS
+        self._patience.leaving(self._edge.clock.monotonic())
         self._flush()
         if self._session.tls or self._ended or self._wire.is_closing():
             self._wire.close()
@@ -402,11 +370,6 @@ class Connection(SMTP):
                 log.exception("handler failed", id=self._session.id)
             finally:
                 self._edge.dismiss(ip, self)
-
-
-def plain_ip(ip: str) -> str:
-    """IPv4 in IPv6 as IPv4 (a dual-stack listener must not change the client's identity); no zone index."""
-    return ip.removeprefix("::ffff:") if "." in ip else ip.partition("%")[0]
 
 
 def _our_fault(name: str, code: int = 451) -> Reply:

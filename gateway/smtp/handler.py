@@ -11,6 +11,9 @@ from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
 from gateway.mail.message import Message, MessageWriter
 from gateway.mail.reply import Reply
 from gateway.smtp.events import Rules
+from gateway.smtp.patience import Deadlines
+
+__all__ = ["Deadlines", "Handler", "Settings"]
 
 
 class Handler(Protocol):
@@ -36,20 +39,6 @@ class Handler(Protocol):
 
     def disconnected(self, session: Session) -> None:
         """The connection is over; the last call for this session."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Seconds a client may take: until its greeting, for each command, for a whole message, for everything.
-
-    `rate` is the least octets a second of a message, after a grace of ten seconds.
-    """
-
-    greeting: float = 300.0
-    command: float = 300.0
-    data: float = 300.0
-    session: float = 300.0
-    rate: int = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from gateway.smtp import grammar
 from gateway.smtp.events import Content, Event, Greeted, Mail, Rcpt, Rules, Say, StartTls
 from gateway.smtp.reader import DataReader
 
-ERRORS_LIMIT = 10  # faults of syntax and sequence in one session
+ERRORS_LIMIT = 20  # faults of syntax and sequence in one session; a size that is too large is no such fault
 IDLE_COMMANDS_LIMIT = 100  # commands other than MAIL, RCPT and DATA since the last message
 RCPT_COMMANDS_FACTOR = 10  # RCPT commands in a transaction, times the recipients allowed
 
@@ -45,25 +45,11 @@ class Dialogue:
     hand; `writer` makes the place where a message is collected.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_closed",
-        "_complete",
-        "_envelope",
-        "_errors",
-        "_esmtp",
-        "_first",
-        "_greeted",
-        "_idle_commands",
-        "_pending",
-        "_rcpt_commands",
-        "_reader",
-        "_recipients",
-        "_rules",
-        "_tls",
-        "_tls_ready",
-        "_writer",
-    )
+    # fmt: off
+    __slots__ = ("_buffer", "_closed", "_complete", "_envelope", "_errors", "_esmtp", "_first", "_greeted",
+                 "_idle_commands", "_pending", "_rcpt_commands", "_reader", "_recipients", "_rules", "_tls",
+                 "_tls_ready", "_writer")
+    # fmt: on
 
     def __init__(
         self,
@@ -165,7 +151,7 @@ class Dialogue:
         return Say(reply, close=True, ended=ended)
 
     def _refused(self, fault: SyntaxRefused) -> Say:
-        self._errors += 1
+        self._errors += fault.reply.code != 552
         if fault.close:
             return self.hang_up(fault.reply, "refused")
         if self._errors > ERRORS_LIMIT:

@@ -16,9 +16,10 @@ from gateway import metrics
 from gateway.clock import Clock
 from gateway.log import log
 from gateway.mail.reply import Reply
-from gateway.smtp.census import Census
-from gateway.smtp.connection import GOING_DOWN, HANDSHAKE_SECONDS, LINGER_SECONDS, Connection, plain_ip
+from gateway.smtp.census import Census, canonical
+from gateway.smtp.connection import GOING_DOWN, Connection
 from gateway.smtp.handler import Deadlines, Handler, Settings
+from gateway.smtp.handshake import accepted
 
 __all__ = ["Deadlines", "Edge", "Handler", "Settings"]
 
@@ -157,23 +158,13 @@ class Edge:
     async def _secure(self, client: socket) -> None:
         context = self.tls()
         try:
-            ip = plain_ip(client.getpeername()[0])
+            ip = canonical(client.getpeername()[0])
         except OSError:  # gone already
             ip = ""
         if not ip or context is None or self.admit(ip) is not None:
             client.close()
             return
-        connection = Connection(self, admitted=ip)
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
-                client,
-                ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=LINGER_SECONDS,
-            )
-        except OSError as why:
-            log.info("TLS handshake failed", client=ip, why=str(why))
+        if not await accepted(client, Connection(self, admitted=ip), context, ip):
             self.dismiss(ip)
 
     async def _deserted(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.smtp.census import Census, network, octets
+from gateway.smtp.census import Census, canonical, network, octets
 
 
 @pytest.fixture
@@ -76,3 +76,10 @@ def test_networks() -> None:
     assert network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
     assert network("fe80::1%eth0") == "fe80::/64"
     assert network("::1") == "::/64"
+
+
+def test_addresses_in_one_form() -> None:
+    assert canonical("::ffff:192.0.2.7") == "192.0.2.7"
+    assert canonical("192.0.2.7") == "192.0.2.7"
+    assert canonical("fe80::1%eth0") == "fe80::1"
+    assert canonical("2001:db8::1") == "2001:db8::1"

@@ -491,6 +491,72 @@ def test_what_is_glued_behind_starttls_ends_the_connection(run: Run, certificate
     run(talk())
 
 
+def test_a_handshake_that_stalls_is_cut_off(
+    run: Run, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.smtp.handshake.HANDSHAKE_SECONDS", 0.05)
+
+    async def talk() -> None:
+        async with door(starttls="offered", tls=lambda: certificates.server) as place:
+            client = await place.connect()
+            assert await client.say(b"EHLO a\r\n") == "250"
+            assert await client.say(b"STARTTLS\r\n") == "220 2.0.0"
+            assert await client.reply() == ""
+            await client.close()
+            await place.house.gone.wait()
+
+    run(talk())
+
+
+def test_a_certificate_lost_between_220_and_handshake(certificates: Certificates) -> None:
+    async def talk() -> None:
+        contexts = iter([certificates.server, None])
+        async with door(starttls="offered", tls=lambda: next(contexts)) as place:
+            client = await place.connect()
+            assert await client.say(b"EHLO a\r\n") == "250"
+            assert await client.say(b"STARTTLS\r\n") == "220 2.0.0"
+            assert await client.reply() == ""
+            await client.close()
+            await place.house.gone.wait()
+
+    asyncio.run(talk())
+
+
+def test_a_refusal_in_a_transaction_ends_in_its_id() -> None:
+    async def talk() -> None:
+        async with door() as place:
+            client = await (await place.connect()).begin()
+            assert await client.say(b"RCPT TO:<@@>\r\n") == "501 5.1.3"
+            assert client.text.endswith(" TX3")
+            place.house.replies["rcpt"] = Reply(550, "5.1.1", ("Unknown TX3",))
+            assert await client.say(b"RCPT TO:<c@b.example>\r\n") == "550 5.1.1"
+            assert client.text == "550 5.1.1 Unknown TX3"
+            assert await client.say(b"DATA\r\n") == "354"
+            assert await client.say(b"a\nb\r\n.\r\n") == "554 5.6.0"
+            assert client.text.endswith(" TX3")
+            assert await client.reply() == ""
+            await client.close()
+
+    asyncio.run(talk())
+
+
+def test_too_much_at_once_inside_tls_before_we_know_of_it(certificates: Certificates) -> None:
+    async def talk() -> None:
+        async with door(starttls="offered", tls=lambda: certificates.server) as place:
+            client = await place.connect()
+            assert await client.say(b"EHLO a\r\n") == "250"
+            connection = next(iter(place.edge.connections))
+            connection._shaking = True
+            connection._work = asyncio.ensure_future(asyncio.sleep(0))
+            connection.data_received(b"NOOP\r\n" * HIGH_WATER)
+            connection._work = None
+            assert await client.reply() == ""
+            await client.close()
+            await place.house.gone.wait()
+
+    asyncio.run(talk())
+
+
 def test_implicit_tls(run: Run, certificates: Certificates) -> None:
     async def talk() -> None:
         settings = Settings(Rules("mx.example.com"), greeting_delay=0.0, implicit_tls=True)

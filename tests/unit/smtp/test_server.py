@@ -1,17 +1,19 @@
 """The door: limits at the banner, deadlines by a clock of our own, draining."""
 
 import asyncio
+import errno
+import socket
 from dataclasses import replace
 
 import pytest
 
 from gateway.mail.reply import Reply
 from gateway.smtp.census import Census
-from gateway.smtp.connection import LINGER_SECONDS
 from gateway.smtp.events import Rules
+from gateway.smtp.patience import LINGER_SECONDS
 from gateway.smtp.server import Deadlines, Settings
 from tests.unit.smtp.conftest import Run
-from tests.unit.smtp.scripted import Client, Door, door
+from tests.unit.smtp.scripted import Certificates, Client, Door, door
 
 RULES = Rules("mx.example.com")
 PATIENCE = Settings(
@@ -296,3 +298,37 @@ def test_new_settings_are_for_new_connections() -> None:
             await new.close()
 
     asyncio.run(talk())
+
+
+def test_a_machine_without_descriptors_pauses(certificates: Certificates) -> None:
+    class Exhausted(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            raise OSError(errno.EMFILE, "no descriptors")
+
+    async def talk() -> None:
+        settings = Settings(RULES, greeting_delay=0.0, implicit_tls=True)
+        async with door(settings=settings, tls=lambda: certificates.server) as place:
+            listening = place.edge._listening[0]
+            with Exhausted() as exhausted:
+                place.edge._accept(exhausted)
+            assert place.edge._listening == [listening]
+            client = await place.connect(context=certificates.client())
+            await client.close()
+
+    asyncio.run(talk())
+
+
+def test_limits_hold_before_a_handshake(run: Run, certificates: Certificates) -> None:
+    async def talk() -> None:
+        settings = Settings(RULES, greeting_delay=0.0, implicit_tls=True, connections=1)
+        async with door(settings=settings, tls=lambda: certificates.server) as place:
+            inside = await place.connect(banner=False)
+            await place.until(lambda: place.edge.census.total() == 1)
+            outside = await place.connect(banner=False)
+            assert await outside.reply() == ""
+            await outside.close()
+            await inside.close()
+            await place.until(lambda: place.edge.census.total() == 0)
+            assert place.house.sessions == []
+
+    run(talk())

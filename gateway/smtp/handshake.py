@@ -1,0 +1,67 @@
+"""TLS with a client: an open connection upgraded, or an accepted socket that begins with the handshake.
+
+`loop.start_tls` of uvloop costs 26 KiB a connection (asyncio's own 270). A handshake that fails or stalls ends the
+connection: there is no way back to clear text. RFC 3207 (STARTTLS), RFC 8314 section 3 (implicit TLS).
+Called by `connection` and `server`.
+"""
+
+import asyncio
+import socket
+import ssl
+
+from gateway.log import log
+from gateway.mail.envelope import Session
+
+HANDSHAKE_SECONDS = 30.0
+SHUTDOWN_SECONDS = 3.0
+
+
+async def upgraded(
+    wire: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext | None, session: Session
+) -> asyncio.Transport | None:
+    """The same connection inside TLS; `None` when that failed, and then the old transport is aborted.
+
+    Whoever calls has stopped reading, so that no octet of the handshake goes astray.
+    """
+    try:
+        if context is None:
+            raise ssl.SSLError("no certificate at hand")
+        if wire.is_closing():  # both loops would wait for ever: the loss of it has been told already, to another
+            raise ConnectionResetError("the client is gone")
+        async with asyncio.timeout(HANDSHAKE_SECONDS + SHUTDOWN_SECONDS):
+            return await asyncio.get_running_loop().start_tls(
+                wire,
+                protocol,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            )
+    except OSError as why:  # SSLError, and all that a lost connection raises
+        log.info("TLS handshake failed", session=session.id, client=session.client_ip, why=str(why))
+    except Exception:  # the loop's own trouble must not leave a connection that nobody watches
+        log.exception("TLS handshake crashed", session=session.id)
+    wire.abort()
+    return None
+
+
+async def accepted(client: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext, ip: str) -> bool:
+    """Shakes hands on a new socket; then `protocol` gets its connection. False when that failed."""
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: protocol,
+            client,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+    except OSError as why:
+        log.info("TLS handshake failed", client=ip, why=str(why))
+        return False
+    return True
+
+
+def described(wire: asyncio.Transport) -> tuple[str, str]:
+    """Protocol version and cipher suite of a connection inside TLS, as OpenSSL names them."""
+    secured = wire.get_extra_info("ssl_object")
+    return secured.version() or "TLS", (secured.cipher() or ("",))[0]
