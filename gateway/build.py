@@ -21,6 +21,7 @@ from gateway.checks.facts import AnyCheck
 from gateway.checks.helo import Helo
 from gateway.checks.iprev import Iprev
 from gateway.checks.mail import Mail
+from gateway.checks.organization import Organization
 from gateway.checks.spf import Spf
 from gateway.clock import Clock
 from gateway.config import Config, Listener, load_config
@@ -97,6 +98,7 @@ def build(
 def checks(made: Plan, resolver: Resolver, clock: Clock) -> Mapping[type[AnyCheck], AnyCheck]:
     """Every check, in the order in which Authentication-Results tells of them."""
     config, lists = made.config, made.policy.lists
+    method = config.dmarc.organization
     sealers = lists[ARC_SEALERS].texts if ARC_SEALERS in lists else frozenset[str]()
     every: tuple[AnyCheck, ...] = (
         Client(),
@@ -104,11 +106,12 @@ def checks(made: Plan, resolver: Resolver, clock: Clock) -> Mapping[type[AnyChec
         Helo(),
         Mail(),
         Spf(resolver, clock, config.hostname),
-        Author(resolver, tuple(config.domains)),
+        Author(tuple(config.domains)),
+        Organization(resolver, method=method),
         Content(),
-        Dkim(resolver, clock),
+        Dkim(resolver, clock, method=method),
         Arc(resolver, sealers),
-        Dmarc(resolver),
+        Dmarc(resolver, method=method),
     )
     return {type(check): check for check in every}
 

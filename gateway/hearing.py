@@ -1,15 +1,17 @@
-"""The hearing of one transaction: the policy is asked until it has a verdict.
+"""The hearing of one mail: the policy is asked until it has a verdict.
 
 The policy is pure. It says which facts it needs next, and they are awaited; or which effect must happen first (the
 greylist is asked), and that is done; then it is asked again. What was found stays here as values, for the journal.
-Called by `pipeline`.
+`Hearing` is that loop, for whoever judges mail (`gatepost check` too); `LiveHearing` is the pipeline's.
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from gateway.checks.check import Named
-from gateway.checks.facts import Facts
+from gateway.checks.facts import AnyCheck, Facts
 from gateway.checks.iprev import Iprev
 from gateway.checks.spf import Spf
 from gateway.house import House
@@ -17,27 +19,42 @@ from gateway.log import log
 from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Stage, Unavailable
 from gateway.policy.judge import Effect, Need, Progress, Verdict
+from gateway.policy.loader import Policy
 from gateway.state import greylist
 from gateway.state.store import ask
 
 
-class Hearing:
+class Court(Protocol):
+    """What a hearing needs of a house."""
+
+    @property
+    def policy(self) -> Policy:
+        """The rules."""
+
+    @property
+    def checks(self) -> Mapping[type[AnyCheck], AnyCheck]:
+        """What can be found out."""
+
+    @property
+    def providers(self) -> Mapping[str, type[AnyCheck]]:
+        """Dotted name of a fact to the check that gives it."""
+
+
+class Hearing(ABC):
     """Facts and policy of one transaction."""
 
-    def __init__(self, house: House, tx: Transaction, facts: Facts) -> None:
-        self._house = house
+    def __init__(self, court: Court, tx: Transaction, facts: Facts) -> None:
+        self._court = court
         self._tx = tx
         self._facts = facts
         self._values: Named = {}
         #: What the policy did so far, through all stages.
         self.progress = Progress()
-        #: Rules whose greylist waits.
-        self.greylisting: set[str] = set()
 
     def values(self) -> Named:
         """All facts known by now, by their dotted names; the last recipient's own among them."""
         for kind, fact in self._facts.known().items():
-            self._values.update(self._house.checks[kind].named(fact))
+            self._values.update(self._court.checks[kind].named(fact))
         return dict(self._values)
 
     async def judge(
@@ -56,21 +73,21 @@ class Hearing:
         if known is not None:
             self._values.pop("rcpt.known", None)  # the last recipient's
         while True:
-            judged = self._house.policy.judge(stage, self._values, progress, recipient, self._facts.failed)
+            judged = self._court.policy.judge(stage, self._values, progress, recipient, self._facts.failed)
             if judged.fault:
                 log.error("a rule failed", transaction=self._tx.id, why=judged.fault)
             match judged.outcome:
                 case Need(facts=names):
                     await self._fetch(names, stage, known)
                 case Effect() as effect:
-                    progress = progress.with_outcome(effect.rule, await self._greylist(effect, recipient))
+                    progress = progress.with_outcome(effect.rule, await self.perform(effect, recipient))
                 case outcome:
                     self.progress = judged.progress
                     return outcome
 
     async def _fetch(self, names: frozenset[str], stage: Stage, known: Callable[[], Awaitable[str]] | None) -> None:
         """Makes those facts known, cheap ones first: the backend is asked when nothing else is missing."""
-        providers = self._house.providers
+        providers = self._court.providers
         kinds = {providers[name] for name in names if name in providers}
         if kinds:
             self._values.update(await self._facts.named(kinds))
@@ -79,8 +96,22 @@ class Hearing:
         else:
             raise RuntimeError(f"nothing gives {', '.join(sorted(names))} at {stage.name}")
 
-    async def _greylist(self, effect: Effect, recipient: str) -> str:
-        """Asks the greylist: the outcome as `judge` wants it."""
+    @abstractmethod
+    async def perform(self, effect: Effect, recipient: str) -> str:
+        """Does what must happen before the policy can go on: the outcome as `judge` wants it."""
+
+
+class LiveHearing(Hearing):
+    """The hearing of a mail that is here: effects are real."""
+
+    def __init__(self, house: House, tx: Transaction, facts: Facts) -> None:
+        super().__init__(house, tx, facts)
+        self._house = house
+        #: Rules whose greylist waits.
+        self.greylisting: set[str] = set()
+
+    async def perform(self, effect: Effect, recipient: str) -> str:
+        """Asks the greylist."""
         spf, iprev, tx = await self._facts.get(Spf), await self._facts.get(Iprev), self._tx
         identity = greylist.identity(spf.result, spf.domain, iprev.result, iprev.name, tx.session.client_ip)
         key = greylist.key(identity, str(tx.envelope.reverse_path or ""), recipient)

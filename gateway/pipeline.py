@@ -23,7 +23,7 @@ from gateway.checks.check import Named
 from gateway.checks.facts import Facts
 from gateway.checks.iprev import Iprev
 from gateway.dress import prepended, removed
-from gateway.hearing import Hearing
+from gateway.hearing import LiveHearing
 from gateway.house import House
 from gateway.log import log
 from gateway.mail.address import Mailbox
@@ -147,7 +147,7 @@ class Journey:
         self.tx = tx
         self.facts = Facts(house.checks, tx, session_facts)
         self.account = Account(tx, house.policy.revision)
-        self._hearing = Hearing(house, tx, self.facts)
+        self._hearing = LiveHearing(house, tx, self.facts)
         self._sender: Progress | None = None  # after connection, HELO and sender; `None` until judged
         self._early: Verdict | None = None
         # What the first recipient fixed: later ones must agree (452 4.5.3 else).

@@ -1,17 +1,14 @@
-"""The author of the mail as policies see it: the From field, and the organization its domain belongs to.
+"""The author of the mail as policies see it: the From field.
 
-RFC 5322 section 3.6.2 (read by `mail/author`), RFC 9989 section 4.10.2 (the organization). A header that is malformed
-has no valid author. DNS trouble makes this fact `temperror`, since `from.org_domain` is not known then; the rest of
-it holds.
+RFC 5322 section 3.6.2, read by `mail/author`. A header that is malformed has no valid author. Needs no network and
+never fails: whose organization it is stands apart, in the check `organization`.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from gateway.checks import treewalk
 from gateway.checks.check import Check, Named
-from gateway.dns.resolver import Resolver
 from gateway.mail.author import author
 from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Result, Stage
@@ -22,13 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AuthorFact:
-    """`result` is pass where everything is known, temperror where the organization is not."""
+    """What the field says; `result` is temperror only where the check itself broke."""
 
     result: Result
     valid: bool = False
     address: str = ""
     domain: str = ""
-    org_domain: str = ""
     name: str = ""
     is_local: bool = False
     why: str = ""
@@ -44,13 +40,11 @@ class Author(Check[AuthorFact]):
         "from.valid": "bool",
         "from.address": "string",
         "from.domain": "string",
-        "from.org_domain": "string",
         "from.name": "string",
         "from.is_local": "bool",
     }
 
-    def __init__(self, resolver: Resolver, local_domains: Collection[str] = ()) -> None:
-        self._resolver = resolver
+    def __init__(self, local_domains: Collection[str] = ()) -> None:
         self._local = frozenset(domain.removeprefix("*.") for domain in local_domains)
 
     async def run(self, tx: Transaction, facts: "Facts") -> AuthorFact:
@@ -58,15 +52,11 @@ class Author(Check[AuthorFact]):
         if message is None:
             return AuthorFact(Result.PASS, why="no message")
         found = author(message.fields, smtputf8=tx.envelope.smtputf8)
-        organization = ""
-        if found.domain:
-            organization = (await treewalk.walk(self._resolver, found.domain)).organization
         return AuthorFact(
-            Result.TEMPERROR if found.domain and not organization else Result.PASS,
+            Result.PASS,
             found.valid and not message.malformed,
             found.address,
             found.domain,
-            organization,
             found.name,
             any(self._is_local(domain) for domain in found.domains),
             message.malformed or found.why,
@@ -82,7 +72,6 @@ class Author(Check[AuthorFact]):
             "from.valid": fact.valid,
             "from.address": fact.address,
             "from.domain": fact.domain,
-            "from.org_domain": fact.org_domain,
             "from.name": fact.name,
             "from.is_local": fact.is_local,
         }

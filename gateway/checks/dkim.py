@@ -6,14 +6,15 @@ is refused before any cryptography. Of more than ten signatures only the first t
 looked up is `temperror`, never `fail`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from gateway.checks import taglist, treewalk
-from gateway.checks.author import Author, AuthorFact
+from gateway.checks import organization, taglist
+from gateway.checks.author import Author
 from gateway.checks.check import Check, Named
 from gateway.checks.dkim_key import Refused
+from gateway.checks.organization import Method, Organization
 from gateway.checks.signature import Terms, dkim_terms, names_of
 from gateway.checks.verifier import Verifier
 from gateway.clock import Clock
@@ -60,17 +61,26 @@ class DkimFact:
 
 
 class Dkim(Check[DkimFact]):
-    """`allow_sha1` and a lower `min_rsa_bits` are for the old test suites alone."""
+    """`allow_sha1` and a lower `min_rsa_bits` are for the old test suites alone; `method` says what is aligned."""
 
     name = "dkim"
     stage = Stage.DATA
     provides: ClassVar = {"dkim.result": "string", "dkim.domains": "list<string>"}
 
-    def __init__(self, resolver: Resolver, clock: Clock, *, allow_sha1: bool = False, min_rsa_bits: int = 1024) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        clock: Clock,
+        *,
+        allow_sha1: bool = False,
+        min_rsa_bits: int = 1024,
+        method: Method = "treewalk",
+    ) -> None:
         self._resolver = resolver
         self._clock = clock
         self._allow_sha1 = allow_sha1
         self._min_rsa_bits = min_rsa_bits
+        self._method = method
 
     async def run(self, tx: Transaction, facts: "Facts") -> DkimFact:
         if tx.message is None:
@@ -79,9 +89,16 @@ class Dkim(Check[DkimFact]):
         words = {signature.result for signature in signatures}
         if len(words) <= 1:
             return DkimFact(words.pop() if words else Result.NONE, signatures)
-        author = await facts.get(Author)
-        aligned = await _aligned(self._resolver, signatures, author)
+        author = (await facts.get(Author)).domain
+        ours = (await facts.get(Organization)).domain
+        aligned = [s for s in signatures if await self._aligned(s.domain, author, ours)]
         return DkimFact(best(aligned or signatures), signatures)
+
+    async def _aligned(self, domain: str, author: str, ours: str) -> bool:
+        """True when `domain` belongs to the author's organization, `ours` (relaxed, RFC 9989 section 4.10.2)."""
+        if not domain or not author:
+            return False
+        return bool(await organization.same(self._resolver, domain, author, ours, self._method))
 
     async def verify(self, message: Message) -> tuple[Signature, ...]:
         """The outcome of every DKIM-Signature field, top first."""
@@ -145,14 +162,3 @@ async def _outcome(verifier: Verifier, number: int, terms: Terms) -> Signature:
 def best(signatures: Iterable[Signature]) -> Result:
     """The best result among them."""
     return min((signature.result for signature in signatures), key=_RANK.__getitem__, default=Result.NONE)
-
-
-async def _aligned(resolver: Resolver, signatures: Sequence[Signature], author: AuthorFact) -> list[Signature]:
-    """The signatures whose domain belongs to the author's organization (relaxed, RFC 9989 section 4.10.2)."""
-    aligned: dict[str, bool] = {"": False}
-    for signature in signatures:
-        if signature.domain not in aligned:
-            aligned[signature.domain] = bool(author.domain) and bool(
-                await treewalk.same_organization(resolver, signature.domain, author.domain, author.org_domain)
-            )
-    return [signature for signature in signatures if aligned[signature.domain]]

@@ -1,23 +1,24 @@
 """DMARC: does the author's domain stand behind this mail, and what does it ask for where not?
 
-RFC 9989 sections 4.10 (the tree walk), 4.4 (alignment), 5.3 (the result). `policy` is what is to be applied after sp,
-np, psd and t; whether it is applied is the policy files' business (section 7.4: never on p=reject alone). Doubts of
-the text are settled for safety: DNS trouble that hides an aligned identifier, a policy or an organization is
-`temperror`, never `fail` and never `none`; a From that names no single author domain is `permerror`, or `fail` if one
-of its domains fails.
+RFC 9989 sections 4.10 (discovery, `checks/organization`), 4.4 (alignment), 5.3 (the result). `policy` is what is to be
+applied after sp, np, psd and t, and in the old way alone after sampling by pct; whether it is applied is the policy
+files' business (section 7.4: never on p=reject alone). Doubts of the text are settled for safety: DNS trouble that
+hides an aligned identifier, a policy or an organization is `temperror`, never `fail` and never `none`; a From that
+names no single author domain is `permerror`, or `fail` if one of its domains fails.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+from zlib import crc32
 
-from gateway.checks import treewalk
+from gateway.checks import organization
 from gateway.checks.author import Author
 from gateway.checks.check import Check, Named
 from gateway.checks.dkim import Dkim, DkimFact
 from gateway.checks.dmarc_record import Record, Word
+from gateway.checks.organization import Method, discover
 from gateway.checks.spf import Spf, SpfFact
-from gateway.checks.treewalk import Walk
 from gateway.dns.resolver import Resolver
 from gateway.mail.authres import clause
 from gateway.mail.envelope import Transaction
@@ -64,15 +65,18 @@ class Dmarc(Check[DmarcFact]):
     #: SPF and DKIM have deadlines of their own, this waits for both and walks.
     deadline = 45.0
 
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(self, resolver: Resolver, *, method: Method = "treewalk") -> None:
         self._resolver = resolver
+        self._method: Method = method
 
     async def run(self, tx: Transaction, facts: "Facts") -> DmarcFact:
         facts.start(Spf)
         facts.start(Dkim)
         author = await facts.get(Author)
         spf, dkim = await facts.get(Spf), await facts.get(Dkim)
-        return await judge(self._resolver, author.domains, spf, dkim)
+        # The id ends in chance, and the sender learns it too late to choose its luck by it.
+        drawn = crc32(tx.id.encode()) % 100
+        return await judge(self._resolver, author.domains, spf, dkim, self._method, drawn)
 
     def named(self, fact: DmarcFact) -> Named:
         return {"dmarc.result": str(fact.result), "dmarc.policy": fact.policy, "dmarc.domain": fact.domain}
@@ -85,14 +89,24 @@ class Dmarc(Check[DmarcFact]):
         return (clause("dmarc", fact.result, properties),)
 
 
-async def judge(resolver: Resolver, authors: Sequence[str], spf: SpfFact, dkim: DkimFact) -> DmarcFact:
-    """The fact for these author domains (distinct A-labels) and these authenticated identifiers."""
+async def judge(
+    resolver: Resolver,
+    authors: Sequence[str],
+    spf: SpfFact,
+    dkim: DkimFact,
+    method: Method = "treewalk",
+    drawn: int = 0,
+) -> DmarcFact:
+    """The fact for these author domains (distinct A-labels) and these authenticated identifiers.
+
+    `drawn`, 0 to 99, is this mail's lot where the old way samples.
+    """
     if len(authors) == 1:
-        return await _judge_one(resolver, authors[0], spf, dkim)
+        return await _judge_one(resolver, authors[0], spf, dkim, method, drawn)
     # Section 11.5: with several, the strictest policy among those that fail; else nothing is proven.
     failed = [
         fact
-        for fact in [await _judge_one(resolver, domain, spf, dkim) for domain in authors[:_AUTHOR_LIMIT]]
+        for fact in [await _judge_one(resolver, domain, spf, dkim, method, drawn) for domain in authors[:_AUTHOR_LIMIT]]
         if fact.result is Result.FAIL
     ]
     if failed:
@@ -100,20 +114,20 @@ async def judge(resolver: Resolver, authors: Sequence[str], spf: SpfFact, dkim: 
     return DmarcFact(Result.PERMERROR, why="several author domains" if authors else "no author domain")
 
 
-async def _judge_one(resolver: Resolver, author: str, spf: SpfFact, dkim: DkimFact) -> DmarcFact:
-    walk = await treewalk.walk(resolver, author)
-    found = policy_record(walk)
-    if found is None:
-        if walk.trouble:
+async def _judge_one(
+    resolver: Resolver, author: str, spf: SpfFact, dkim: DkimFact, method: Method, drawn: int
+) -> DmarcFact:
+    found = await discover(resolver, author, method)
+    if found.record is None:
+        if found.trouble:
             return DmarcFact(Result.TEMPERROR, author_domain=author, why="the policy cannot be looked up")
         return DmarcFact(Result.NONE, author_domain=author)
-    policy_domain, published = found
-    record = published.applied()
+    record = found.record.applied()
     if record is None:
         return DmarcFact(Result.NONE, author_domain=author, why="a record without a policy")
-    passed, trouble = await _aligned(resolver, author, walk.organization, _identifiers(spf, dkim, record))
+    passed, trouble = await _aligned(resolver, author, found.organization, _identifiers(spf, dkim, record), method)
     result = Result.PASS if passed else Result.TEMPERROR if trouble else Result.FAIL
-    at_author = policy_domain == author
+    at_author = found.policy_domain == author
     policy = record.wanted(at_author=at_author, exists=True)
     absent = record.wanted(at_author=at_author, exists=False)
     why = "DNS trouble hides an identifier" if result is Result.TEMPERROR else ""
@@ -124,24 +138,9 @@ async def _judge_one(resolver: Resolver, author: str, spf: SpfFact, dkim: DkimFa
             # That it fails is certain, what it asks for is not.
             result = Result.PASS if passed else Result.TEMPERROR
             why = "DNS trouble hides whether the author's domain exists"
-    return DmarcFact(result, str(policy), policy_domain, author, why)
-
-
-def policy_record(walk: Walk) -> tuple[str, Record] | None:
-    """The record that applies to `walk.start` and where it was found (section 4.10.1), None where there is none.
-
-    The author's own, else that of its organization, else that of the suffix above; records between are no policy.
-    None too where DNS trouble hides it: see `walk.trouble`.
-    """
-    records = dict(walk.found)
-    if walk.start in records:
-        return walk.start, records[walk.start]
-    if walk.trouble or not walk.found:
-        return None
-    organization = walk.organization
-    if organization in records:
-        return organization, records[organization]
-    return walk.found[-1]  # only a walk that ended at psd=y has an organization without a record
+    if method == "suffixes":
+        policy = record.sampled(policy, drawn)
+    return DmarcFact(result, str(policy), found.policy_domain, author, why)
 
 
 def _identifiers(spf: SpfFact, dkim: DkimFact, record: Record) -> list[_Identifier]:
@@ -159,7 +158,7 @@ def _identifiers(spf: SpfFact, dkim: DkimFact, record: Record) -> list[_Identifi
 
 
 async def _aligned(
-    resolver: Resolver, author: str, organization: str, identifiers: Sequence[_Identifier]
+    resolver: Resolver, author: str, ours: str, identifiers: Sequence[_Identifier], method: Method
 ) -> tuple[bool, bool]:
     """(an identifier passed and is aligned, DNS trouble hides one that might be)."""
     if any(i.passed and i.domain == author for i in identifiers):
@@ -174,7 +173,7 @@ async def _aligned(
         elif identifier.strict:
             same = False
         else:
-            same = await treewalk.same_organization(resolver, identifier.domain, author, organization)
+            same = await organization.same(resolver, identifier.domain, author, ours, method)
         if same and identifier.passed:
             return True, False
         trouble = trouble or same is None or (same and not identifier.passed)

@@ -45,6 +45,8 @@ class Record:
     strict_dkim: bool = False
     strict_spf: bool = False
     reported: bool = False
+    #: Historic since RFC 9989 (appendix A.6); counts only where an operator asks for the old way.
+    percentage: int = 100
 
     def applied(self) -> "Record | None":
         """The record as it binds a message (rule P), or None when DMARC is not applied at all."""
@@ -65,6 +67,10 @@ class Record:
             if not exists:
                 word = self.np or word
         return _WEAKER.get(word, word) if self.testing else word
+
+    def sampled(self, word: Word, drawn: int) -> Word:
+        """`word` for a mail that drew that lot of 100 (RFC 7489 section 6.6.4): not chosen is one step weaker."""
+        return word if drawn < self.percentage else _WEAKER.get(word, word)
 
 
 def parse(octets: bytes) -> Record | None:
@@ -100,6 +106,7 @@ def _parse(octets: bytes) -> Record | None:
         tags.get(b"adkim", b"").lower() == b"s",
         tags.get(b"aspf", b"").lower() == b"s",
         any(_is_uri(uri) for uri in tags.get(b"rua", b"").split(b",")),
+        _percentage(tags.get(b"pct", b"100")),
     )
 
 
@@ -114,6 +121,10 @@ def _word(tags: dict[bytes, bytes], tag: bytes) -> Word:
     except ValueError:
         return Word.BAD
     return word if word in _GOOD else Word.BAD
+
+
+def _percentage(value: bytes) -> int:
+    return int(value) if value.isdigit() and len(value) <= 3 and int(value) <= 100 else 100
 
 
 def _is_uri(octets: bytes) -> bool:

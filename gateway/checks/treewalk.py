@@ -3,7 +3,7 @@
 RFC 9989 section 4.10. At most eight questions, whatever the name: of a long one the labels between the whole and the
 last seven are skipped. Names that are not cached are asked for together. NXDOMAIN and NODATA are "no record"; any DNS
 trouble ends what can be known (`trouble`), it is never taken for "no record". Two records at a name count as none.
-Called by the checks `dmarc`, `author` and `dkim`.
+Called by `checks/organization`.
 """
 
 import asyncio

@@ -20,6 +20,7 @@ from gateway.checks.facts import AnyCheck, Facts
 from gateway.checks.helo import Helo
 from gateway.checks.iprev import Iprev
 from gateway.checks.mail import Mail
+from gateway.checks.organization import Organization
 from gateway.checks.spf import Spf, SpfFact, check_host
 from gateway.clock import Clock
 from gateway.dns.resolver import Resolver
@@ -141,7 +142,7 @@ class Examiner:
         every: tuple[AnyCheck, ...] = (
             Client(), Iprev(resolver), Helo(), Mail(),
             GivenSpf(resolver, clock, self._hostname, case),
-            Author(resolver, self._local), Content(),
+            Author(self._local), Organization(resolver), Content(),
             Dkim(resolver, clock, allow_sha1=allow_sha1, min_rsa_bits=min_rsa_bits),
             Arc(resolver, self._sealers), Dmarc(resolver),
         )  # fmt: skip

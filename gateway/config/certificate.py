@@ -9,7 +9,10 @@ import ssl
 from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.yamlfile import Fault
@@ -41,16 +44,7 @@ def certificates(pem: bytes) -> list[x509.Certificate]:
 def check_pair(chain: bytes, key: bytes) -> None:
     """Raises `Fault` where `chain` and `key` cannot serve TLS together; never shows any of the key."""
     leaf = certificates(chain)[0]
-    if b"PRIVATE KEY-----" not in key:
-        hint = "this is a certificate" if b"-----BEGIN CERTIFICATE" in key else "give the PEM file of the key"
-        raise Fault("the file holds no private key", hint, at=("key",))
-    try:
-        private = load_pem_private_key(key, password=None)
-    except TypeError:
-        hint = "remove the passphrase (openssl pkey -in KEY -out NEW) and protect the file by its permissions"
-        raise Fault("the key is encrypted", hint, at=("key",)) from None
-    except ValueError:
-        raise Fault("the key is damaged", "copy the PEM file again, whole", at=("key",)) from None
+    private = _private(key)
     if _public(private.public_key()) != _public(leaf.public_key()):
         hint = "give the key it was issued for, and put the server's certificate first in its file"
         raise Fault("the key does not belong to the certificate", hint, at=("key",))
@@ -63,10 +57,37 @@ def check_pair(chain: bytes, key: bytes) -> None:
         ) from None
 
 
+def _private(key: bytes) -> PrivateKeyTypes:
+    """The key of a PEM file. Raises `Fault` at `key`."""
+    if b"PRIVATE KEY-----" not in key:
+        hint = "this is a certificate" if b"-----BEGIN CERTIFICATE" in key else "give the PEM file of the key"
+        raise Fault("the file holds no private key", hint, at=("key",))
+    try:
+        return load_pem_private_key(key, password=None)
+    except TypeError:
+        hint = "remove the passphrase (openssl pkey -in KEY -out NEW) and protect the file by its permissions"
+        raise Fault("the key is encrypted", hint, at=("key",)) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise Fault("the key is damaged", "copy the PEM file again, whole", at=("key",)) from None
+
+
 def _public(key: object) -> bytes:
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     encoded: bytes = key.public_bytes(serialization.Encoding.DER, form)  # type: ignore[attr-defined]
     return encoded
+
+
+def signing_key(key: bytes) -> rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey:
+    """The private key of a PEM file, for signatures that others verify by DNS. Raises `Fault` at `key`."""
+    private = _private(key)
+    if isinstance(private, ed25519.Ed25519PrivateKey):
+        return private
+    if not isinstance(private, rsa.RSAPrivateKey):
+        raise Fault("the key is neither RSA nor Ed25519", "openssl genrsa -out KEY 2048", at=("key",))
+    if not 1024 <= private.key_size <= 4096:  # RFC 8301 section 3.2: verifiers need not take others
+        what = f"an RSA key of {private.key_size} bit is refused by verifiers"
+        raise Fault(what, "make one of 2048 bit: openssl genrsa -out KEY 2048", at=("key",))
+    return private
 
 
 def lifetime(pem: bytes, now: float) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from gateway.config import certificate as pem
+from gateway.config.authentication import Dmarc, Seal
 from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server, Target
 from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, State, WrittenFile, read_bytes
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
@@ -245,6 +246,9 @@ class Config(Model):
     state: State = Field(default="sqlite:/var/lib/gatepost/state.db", validate_default=True)
     """Greylist and recipient cache."""
     dns: DnsConfig = DnsConfig()
+    dmarc: Dmarc = Dmarc()
+    seal: Seal | None = None
+    """The key of our ARC seals; without it nothing is sealed."""
     limits: Limits = Limits()
     deadlines: Deadlines = Deadlines()
     greeting_delay: Annotated[float, *duration("0s", "1m")] = Field(default="100ms", validate_default=True)

@@ -62,7 +62,7 @@ def _table() -> dict[str, Known]:
         "from.valid": Known("bool", data, "author"),
         "from.address": Known("string", data, "author", form=address),
         "from.domain": Known("string", data, "author", form=domain),
-        "from.org_domain": Known("string", data, "author", form=domain),
+        "from.org_domain": Known("string", data, "organization", form=domain),
         "from.name": Known("string", data, "author"),
         "from.is_local": Known("bool", data, "author"),
         "message.subject": Known("string", data, "content"),

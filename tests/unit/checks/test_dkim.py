@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.checks.author import Author
 from gateway.checks.dkim import Dkim, DkimFact, Signature
 from gateway.checks.facts import AnyCheck, Facts
+from gateway.checks.organization import Organization
 from gateway.clock import ManualClock
 from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
@@ -293,7 +294,9 @@ def fact(octets: bytes, records: Records) -> DkimFact:
         resolver = Resolver(Zone(records), clock)
         session = Session("S", "192.0.2.1", 1, "192.0.2.2", 25, NOW)
         tx = Transaction("T", session, Envelope(None), NOW, Message.from_octets(octets))
-        checks: dict[type[AnyCheck], AnyCheck] = {Dkim: Dkim(resolver, clock), Author: Author(resolver)}
+        checks: dict[type[AnyCheck], AnyCheck] = {
+            Dkim: Dkim(resolver, clock), Author: Author(), Organization: Organization(resolver),
+        }  # fmt: skip
         facts = Facts(checks, tx)
         return await facts.get(Dkim)
 

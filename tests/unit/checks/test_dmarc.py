@@ -11,7 +11,8 @@ from gateway.checks.author import Author
 from gateway.checks.dkim import Dkim, DkimFact
 from gateway.checks.dmarc import Dmarc, DmarcFact, judge
 from gateway.checks.dmarc_record import Record, Word, parse
-from gateway.checks.facts import Facts
+from gateway.checks.facts import AnyCheck, Facts
+from gateway.checks.organization import Method, Organization
 from gateway.checks.spf import Spf, SpfFact
 from gateway.clock import ManualClock
 from gateway.dns.resolver import Resolver
@@ -41,7 +42,10 @@ def test_no_record(octets: bytes) -> None:
         (b"v=DMARC1;p=reject;", REJECT),
         (b"V = DMARC1 ; P = Reject ;", REJECT),
         (b" v=DMARC1; p=reject", REJECT),
-        (b"v=DMARC1; p=reject;; x; =; y=z; pct=0; rf=afrf; ri=x", REJECT),
+        (b"v=DMARC1; p=reject;; x; =; y=z; pct=x; rf=afrf; ri=x", REJECT),
+        (b"v=DMARC1; p=reject; pct=0", Record(Word.REJECT, percentage=0)),
+        (b"v=DMARC1; p=reject; pct=101", REJECT),
+        (b"v=DMARC1; p=reject; pct=-1", REJECT),
         (b"v=DMARC1", Record()),
         (b"v=DMARC1; p=", Record(Word.BAD)),
         (b"v=DMARC1; p=rejekt", Record(Word.BAD)),
@@ -66,15 +70,20 @@ def test_any_text_is_a_record_or_none(text: str) -> None:
     assert record is None or isinstance(record.wanted(at_author=True, exists=True), Word)
 
 
-def check_of(zone: dict[str, Any], octets: bytes, sender: str = "") -> tuple[DmarcFact, Dmarc]:
+def check_of(
+    zone: dict[str, Any], octets: bytes, sender: str = "", method: Method = "treewalk"
+) -> tuple[DmarcFact, Dmarc]:
     async def run() -> tuple[DmarcFact, Dmarc]:
         clock = ManualClock(NOW)
         resolver = Resolver(Zone(zone), clock)
         session = Session("S", "192.0.2.1", 1, "192.0.2.2", 25, NOW, "mail.example.org")
         path = Mailbox.parse(sender.encode()) if sender else None
         tx = Transaction("T", session, Envelope(path), NOW, Message.from_octets(octets))
-        check = Dmarc(resolver)
-        checks = {Spf: Spf(resolver, clock), Dkim: Dkim(resolver, clock), Author: Author(resolver), Dmarc: check}
+        check = Dmarc(resolver, method=method)
+        checks: dict[type[AnyCheck], AnyCheck] = {
+            Spf: Spf(resolver, clock), Dkim: Dkim(resolver, clock), Author: Author(),
+            Organization: Organization(resolver, method=method), Dmarc: check,
+        }  # fmt: skip
         return await Facts(checks, tx).get(Dmarc), check
 
     return asyncio.run(run())
@@ -141,3 +150,18 @@ def test_internationalized_domains_are_a_labels() -> None:
     zone = {"_dmarc.xn--bcher-kva.example": {"TXT": ["v=DMARC1; p=reject"]}}
     fact, _ = check_of(zone, "From: a@bücher.example\r\n\r\n".encode())
     assert (fact.result, fact.author_domain) == (Result.FAIL, "xn--bcher-kva.example")
+
+
+def test_only_the_old_way_samples() -> None:
+    octets = b"From: a@example.org\r\n\r\n"
+    zone = {**ZONE, "_dmarc.example.org": {"TXT": ["v=DMARC1; p=reject; pct=0"]}}
+    assert check_of(zone, octets)[0].policy == "reject"  # RFC 9989 appendix A.6
+    assert check_of(zone, octets, method="suffixes")[0].policy == "quarantine"  # RFC 7489 section 6.6.4
+
+
+@pytest.mark.parametrize(("drawn", "policy"), [(0, "reject"), (29, "reject"), (30, "quarantine"), (99, "quarantine")])
+def test_sampling_by_lot(drawn: int, policy: str) -> None:
+    resolver = Resolver(Zone({"_dmarc.example.org": {"TXT": ["v=DMARC1; p=reject; pct=30"]}}), ManualClock())
+    nothing = SpfFact(Result.NONE), DkimFact(Result.NONE)
+    fact = asyncio.run(judge(resolver, ["mail.example.org"], *nothing, "suffixes", drawn))
+    assert (fact.result, fact.policy, fact.domain) == (Result.FAIL, policy, "example.org")
