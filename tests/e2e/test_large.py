@@ -30,7 +30,8 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def running(tmp_path: Path, authority: TestCa, leaf: Pair) -> Iterator[tuple[Gateway, Recorder]]:
     with (
         recorder(leaf, tmp_path / "taken") as backend,
-        serving(site(tmp_path / "site", backend.port, authority)) as gateway,
+        # One worker, so that all that come at once meet in its memory.
+        serving(site(tmp_path / "site", backend.port, authority, workers=1)) as gateway,
     ):
         yield gateway, backend
 

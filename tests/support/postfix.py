@@ -62,8 +62,8 @@ class Postfix:
 
     def __init__(self, name: str, mailboxes: Sequence[str], main: Mapping[str, str]) -> None:
         self.name = name
-        # Not pytest's directory: that is root's alone, and Postfix works as `postfix` and `nobody`.
-        self.directory = Path(tempfile.mkdtemp(prefix=f"gatepost-{name}-"))
+        # Not a directory of pytest or $TMPDIR, which may be root's alone: Postfix works as `postfix` and `nobody`.
+        self.directory = Path(tempfile.mkdtemp(prefix=f"gatepost-{name}-", dir="/tmp"))
         self.directory.chmod(0o755)
         self.configuration = self.directory / "etc"
         self.port = 0
