@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from gateway import tls
@@ -17,6 +18,7 @@ from gateway.checks.client import Client
 from gateway.checks.content import Content
 from gateway.checks.dkim import Dkim
 from gateway.checks.dmarc import Dmarc
+from gateway.checks.dnsbl import Dnsbl, List
 from gateway.checks.facts import AnyCheck
 from gateway.checks.helo import Helo
 from gateway.checks.iprev import Iprev
@@ -25,6 +27,7 @@ from gateway.checks.organization import Organization
 from gateway.checks.spf import Spf
 from gateway.clock import Clock
 from gateway.config import Config, Listener, load_config
+from gateway.config.dnsbl import Replies
 from gateway.dns.resolver import Resolver
 from gateway.dns.stub import Stub
 from gateway.dns.zone import Zone
@@ -103,6 +106,7 @@ def checks(made: Plan, resolver: Resolver, clock: Clock) -> Mapping[type[AnyChec
     every: tuple[AnyCheck, ...] = (
         Client(),
         Iprev(resolver),
+        Dnsbl(resolver, clock, _lists(config), config.dnsbl.timeout),
         Helo(),
         Mail(),
         Spf(resolver, clock, config.hostname),
@@ -114,6 +118,15 @@ def checks(made: Plan, resolver: Resolver, clock: Clock) -> Mapping[type[AnyChec
         Dmarc(resolver, method=method),
     )
     return {type(check): check for check in every}
+
+
+def _lists(config: Config) -> list[List]:
+    zones = config.dnsbl.zones.items()
+    return [List(zone, one.weight, partial(_counts, one.replies) if one.replies else None) for zone, one in zones]
+
+
+def _counts(replies: tuple[Replies, ...], address: str) -> bool:
+    return any(reply.hold(address) for reply in replies)
 
 
 def resolver_of(config: Config, files: Files, clock: Clock) -> Resolver:

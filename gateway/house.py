@@ -27,7 +27,11 @@ class House:
     journal: Journal | None = None
     #: Dotted name of a fact to the check that gives it.
     providers: Mapping[str, type[AnyCheck]] = field(init=False)
+    #: Checks to start while the client says EHLO: they need its address alone, wait for others, and a rule names them.
+    early: frozenset[type[AnyCheck]] = field(init=False)
 
     def __post_init__(self) -> None:
         providers = {name: kind for kind, check in self.checks.items() for name in check.provides}
         object.__setattr__(self, "providers", providers)
+        named = {providers[name] for rule in self.policy.rules for name in rule.needs if name in providers}
+        object.__setattr__(self, "early", frozenset(kind for kind in named if kind.once and not kind.eager))

@@ -60,6 +60,10 @@ _connections_taken = Counter("gatepost_connections_accepted", "Connections of cl
 _connections_refused = Labelled(
     Counter("gatepost_connections_refused", "Connections refused at the banner, by reason.", ["reason"])
 )
+_dnsbl_listed = Labelled(Counter("gatepost_dnsbl_listed", "Clients found on a list, by its zone.", ["zone"]))
+_dnsbl_off = Labelled(
+    Gauge("gatepost_dnsbl_off", "1 while a list is switched off for its faults.", ["zone"], multiprocess_mode="livemax")
+)
 _journal_dropped = Counter("gatepost_journal_dropped", "Journal entries that could not be written.")
 _state_errors = Labelled(Counter("gatepost_state_errors", "Calls of the state store that failed.", ["call"]))
 
@@ -102,6 +106,16 @@ def connection_closed() -> None:
 def connection_refused(reason: str) -> None:
     """A connection got 421 at the banner: `limit`, `network`, `draining` or `policy`."""
     _connections_refused.of(reason).inc()
+
+
+def dnsbl_listed(zone: str) -> None:
+    """A client stands on that list."""
+    _dnsbl_listed.of(zone).inc()
+
+
+def dnsbl_off(zone: str, *, off: bool) -> None:
+    """A list was switched off for its faults, or on again."""
+    _dnsbl_off.of(zone).set(off)
 
 
 def journal_dropped(entries: int) -> None:

@@ -64,6 +64,8 @@ class Pipeline:
         """A client has connected: what needs its address alone starts. A reply refuses it at the banner."""
         facts = self._facts_of(session)
         facts.start(Iprev)
+        for kind in self.house.early:
+            facts.start(kind)
         if not self.house.policy.speaks_now(Stage.CONNECT):
             return None
         journey = Journey(self.house, _before_mail(session), facts)
@@ -158,7 +160,7 @@ class Journey:
     def start(self, stage: Stage) -> None:
         """Starts the checks whose inputs become complete at this stage: rules or the trace field will ask for them."""
         for kind, check in self.house.checks.items():
-            if check.stage == stage:
+            if check.stage == stage and check.eager:
                 self.facts.start(kind)
 
     # RCPT
@@ -262,10 +264,11 @@ class Journey:
         return self._say(Stage.DATA, action, fate.reply, rule=rule, because=because)
 
     async def _clauses(self) -> list[str]:
-        """What Authentication-Results says: every check that has something to say, done or not asked for by rules."""
+        """What Authentication-Results says: every eager check that has something to say, asked for by rules or not."""
         clauses: list[str] = []
         for kind, check in self.house.checks.items():
-            clauses.extend(check.trace(await self.facts.get(kind)))
+            if check.eager:
+                clauses.extend(check.trace(await self.facts.get(kind)))
         return clauses
 
     async def judge(self, stage: Stage) -> Verdict | None:

@@ -43,6 +43,8 @@ class Check(ABC, Generic[F_co]):
     on_error: ClassVar[OnError] = OnError.DEFER
     #: True when the fact follows from the client's address alone: asked once a connection, not once a mail.
     once: ClassVar[bool] = False
+    #: False: not started before a rule asks for it (costly, or of no use but to rules).
+    eager: ClassVar[bool] = True
     #: Seconds; beyond it the check is `temperror`.
     deadline: ClassVar[float] = 20.0
 

@@ -16,6 +16,7 @@ from gateway.checks.client import Client
 from gateway.checks.content import Content
 from gateway.checks.dkim import Dkim, DkimFact
 from gateway.checks.dmarc import Dmarc, DmarcFact
+from gateway.checks.dnsbl import Dnsbl
 from gateway.checks.facts import AnyCheck, Facts
 from gateway.checks.helo import Helo
 from gateway.checks.iprev import Iprev
@@ -140,7 +141,7 @@ class Examiner:
             message = Garbled(message.view().tobytes())
         tx = Transaction(clock.new_id(), session, envelope, clock.now(), message)
         every: tuple[AnyCheck, ...] = (
-            Client(), Iprev(resolver), Helo(), Mail(),
+            Client(), Iprev(resolver), Dnsbl(resolver, clock), Helo(), Mail(),
             GivenSpf(resolver, clock, self._hostname, case),
             Author(self._local), Organization(resolver), Content(),
             Dkim(resolver, clock, allow_sha1=allow_sha1, min_rsa_bits=min_rsa_bits),

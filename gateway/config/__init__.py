@@ -4,6 +4,7 @@
 editors; `show` is the effective configuration as YAML that loads again to the same.
 """
 
+from gateway.config.dnsbl import Dnsbl, DnsblZone
 from gateway.config.hosts import HostPort
 from gateway.config.load import load_config, schema, show
 from gateway.config.model import (
@@ -29,6 +30,8 @@ __all__ = [
     "Config",
     "Deadlines",
     "DnsConfig",
+    "Dnsbl",
+    "DnsblZone",
     "DomainRoute",
     "HostPort",
     "Journal",

@@ -21,6 +21,7 @@ from pydantic import (
 
 from gateway.config import certificate as pem
 from gateway.config.authentication import Dmarc, Seal
+from gateway.config.dnsbl import Dnsbl
 from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server, Target
 from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, State, WrittenFile, read_bytes
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
@@ -246,6 +247,8 @@ class Config(Model):
     state: State = Field(default="sqlite:/var/lib/gatepost/state.db", validate_default=True)
     """Greylist and recipient cache."""
     dns: DnsConfig = DnsConfig()
+    dnsbl: Dnsbl = Dnsbl()
+    """Lists of bad and good addresses in DNS."""
     dmarc: Dmarc = Dmarc()
     seal: Seal | None = None
     """The key of our ARC seals; without it nothing is sealed."""

@@ -29,6 +29,8 @@ CLEAN: dict[str, Value] = {
     "client.iprev": "pass",
     "client.tls": True,
     "client.early_talker": False,
+    "dnsbl.score": 0,
+    "dnsbl.zones": [],
     "helo.name": "mail.example.net",
     "helo.kind": "fqdn",
     "mail.address": "sender@example.net",

@@ -46,6 +46,8 @@ def _table() -> dict[str, Known]:
         "client.iprev": Known("string", connect, "iprev", _RESULTS),
         "client.tls": Known("bool", connect, "client"),
         "client.early_talker": Known("bool", connect, "client"),
+        "dnsbl.score": Known("int", connect, "dnsbl"),
+        "dnsbl.zones": Known("list<string>", connect, "dnsbl", form=domain),
         "helo.name": Known("string", helo, "helo"),
         "helo.kind": Known("string", helo, "helo", frozenset({"fqdn", "literal", "invalid"})),
         "mail.address": Known("string", mail, "mail", form=address),
@@ -83,7 +85,7 @@ def _table() -> dict[str, Known]:
 FACTS = _table()
 
 #: Named in the design, not built yet: refused with a word of their own, so that nobody hunts for a typing mistake.
-LATER = frozenset({"dnsbl.score", "dnsbl.zones", "message.attachments"})
+LATER = frozenset({"message.attachments"})
 
 #: Facts that differ between the recipients of one mail; at DATA only `for:` tells them apart.
 RECIPIENT_FACTS = frozenset(name for name in FACTS if name.startswith("rcpt."))
@@ -95,8 +97,9 @@ SIZE = "message.size"
 UNITS = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 #: What a failed check means where a rule cannot be decided without it: authentication defers, a reverse name that
-#: nobody could look up is an absent one (many clients have none, and nothing is refused for it).
-ON_ERROR = dict.fromkeys({known.check for known in FACTS.values()} - {""}, OnError.DEFER) | {"iprev": OnError.IGNORE}
+#: nobody could look up is an absent one (many clients have none, and nothing is refused for it), reputation is a hint.
+ON_ERROR = dict.fromkeys({known.check for known in FACTS.values()} - {""}, OnError.DEFER)
+ON_ERROR |= dict.fromkeys(("iprev", "dnsbl"), OnError.IGNORE)
 
 
 def checks_of(names: Iterable[str]) -> frozenset[str]:
