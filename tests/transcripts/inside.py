@@ -38,7 +38,7 @@ class Inside:
 async def start_gateway(file: Path, listener: socket.socket, clock: Clock) -> Inside:
     """Serves the first listener of that configuration on `listener`."""
     made = plan(file, DiskFiles(), clock, today=True)
-    store = SqliteStore(Path(made.config.state.removeprefix("sqlite:")), clock)
+    store = SqliteStore(file.with_name("inside.db"), clock)
     house = build(made, clock=clock, store=store, resolver=resolver_of(made.config, made.files, clock), journal=None)
     settings = settings_of(made.config, made.config.listeners[0])
     edge = Edge(settings, Pipeline(house), census=Census.alone(), clock=clock, tls=lambda: made.contexts[0])
