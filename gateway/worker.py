@@ -30,7 +30,7 @@ from gateway.mail.terms import Unavailable
 from gateway.pipeline import House, Pipeline
 from gateway.smtp import census
 from gateway.smtp.server import Edge
-from gateway.state.sqlite import SqliteStore
+from gateway.state.opening import open_store
 from gateway.state.store import Store
 from gateway.yamlfile import ConfigError
 
@@ -45,7 +45,7 @@ class Worker:
         self._path = path
         self._workers = workers
         self._plan = made
-        self._store = _store(made.config, self._clock)
+        self._store = open_store(made.config, self._clock)
         self._journal = _journal(made.config, self._clock)
         self._census = census.Census(census_fd, row, workers)
         self._pipeline = Pipeline(self._house(made))
@@ -116,7 +116,7 @@ class Worker:
         try:
             made = plan(self._path, bundle(descriptor), self._clock, today=False)
             if made.config.state != old_plan.config.state:
-                self._store = _store(made.config, self._clock)
+                self._store = open_store(made.config, self._clock)
             if made.config.journal != old_plan.config.journal:
                 self._journal = _journal(made.config, self._clock)
             house = self._house(made)
@@ -150,10 +150,6 @@ class Worker:
             await asyncio.sleep(_PURGE_SECONDS)
             with contextlib.suppress(Unavailable):  # the store has logged it; there is a next time
                 await asyncio.to_thread(self._store.purge, self._clock.now())
-
-
-def _store(config: Config, clock: Clock) -> Store:
-    return SqliteStore(Path(config.state.removeprefix("sqlite:")), clock)
 
 
 def _journal(config: Config, clock: Clock) -> Journal | None:

@@ -1,7 +1,7 @@
 """`gatepost greylist`: who waits, who passed, who is exempt; let somebody pass, or forget somebody.
 
-Works on the state file beside running workers; they see the change at once. Exit status: 0 fine, 1 nothing matched
-or there is no state, 2 a bad call.
+Works on the state (file or Redis) beside running workers; they see the change at once. Exit status: 0 fine, 1 nothing
+matched or there is no state, 2 a bad call.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from gateway.cli.shown import line, moment, span, visible
 from gateway.clock import SystemClock
 from gateway.config import load_config
 from gateway.files import DiskFiles
-from gateway.state.sqlite import SqliteStore
-from gateway.state.store import GreylistRow
+from gateway.state.opening import open_store
+from gateway.state.store import GreylistRow, Store
 
 app = typer.Typer(
     help="Who waits in the greylist, who passed, who is exempt.",
@@ -36,12 +36,8 @@ _CLOCK = SystemClock()
 
 
 @contextlib.contextmanager
-def _store(config: Path) -> Iterator[SqliteStore]:
-    path = load_config(config, DiskFiles()).state_path
-    if not path.exists():  # opening would create it, perhaps as root, and the gateway could not write to it
-        print(f"gatepost: {path}: no state there yet; the gateway makes it when it runs", file=sys.stderr)
-        raise typer.Exit(1)
-    store = SqliteStore(path, _CLOCK)
+def _store(config: Path) -> Iterator[Store]:
+    store = open_store(load_config(config, DiskFiles()), _CLOCK, existing=True)
     try:
         yield store
     finally:

@@ -18,6 +18,7 @@ from gateway.config.model import (
     DomainRoute,
     Journal,
     Limits,
+from gateway.config.state import Redis, Sqlite
     Listener,
     VerifyRecipients,
 )
@@ -34,6 +35,8 @@ __all__ = [
     "DnsblZone",
     "DomainRoute",
     "HostPort",
+    "Redis",
+    "Sqlite",
     "Journal",
     "Limits",
     "Listener",

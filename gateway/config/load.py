@@ -13,6 +13,7 @@ from gateway.config import certificate as pem
 from gateway.config.hosts import HostPort, parse_bind, parse_domain, parse_mailbox
 from gateway.config.model import Config
 from gateway.config.paths import Reading
+from gateway.config.state import Redis
 from gateway.files import Files
 from gateway.yamlfile import Document, Fault, Loc, Problem, load, nearest, validate
 from gateway.yamlfile.problem import shown
@@ -131,6 +132,9 @@ def _doubts(config: Config, files: Files, now: float) -> Iterator[tuple[Loc, str
                 yield (*loc, "key"), "every user of this machine can read the key", f"chmod 600 {pair.key}"
     yield from _doubts_about_routes(config, files, now)
     yield from _doubts_about_numbers(config)
+    yield from _doubts_about_state(config)
+    if config.seal and _open_to_all(config.seal.key):
+        yield ("seal", "key"), "every user of this machine can read the key", f"chmod 600 {config.seal.key}"
     if config.dns.zone and config.dns.servers:
         yield ("dns", "servers"), "while 'zone' is set these are never asked", "remove one of them"
     if config.admin and not (config.admin.bind.host == "localhost" or _loopback(config.admin.bind)):
@@ -166,6 +170,19 @@ def _doubts_about_numbers(config: Config) -> Iterator[tuple[Loc, str, str]]:
         yield ("limits", "memory"), "the largest message does not fit into 'memory'", "raise it above limits.message"
     if deadlines.data > deadlines.session:
         yield ("deadlines", "data"), "the session ends before this deadline", "raise deadlines.session"
+
+
+def _doubts_about_state(config: Config) -> Iterator[tuple[Loc, str, str]]:
+    state = config.state
+    if not isinstance(state, Redis):
+        return
+    target = HostPort(state.redis.host, state.redis.port)
+    if not state.redis.tls and target.host != "localhost" and not _loopback(target):
+        what = "addresses" + (" and the password" if state.password else "") + " cross the network in clear text"
+        yield ("state",), what, "write rediss:// and give Redis a certificate"
+    if state.password_file is not None and _open_to_all(state.password_file):
+        what = "every user of this machine can read the password"
+        yield ("state", "password_file"), what, f"chmod 600 {state.password_file}"
 
 
 def _loopback(bind: HostPort) -> bool:

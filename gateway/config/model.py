@@ -22,8 +22,9 @@ from pydantic import (
 from gateway.config import certificate as pem
 from gateway.config.authentication import Dmarc, Seal
 from gateway.config.dnsbl import Dnsbl
-from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server, Target
-from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, State, WrittenFile, read_bytes
+from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server
+from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, WrittenFile
+from gateway.config.state import Sqlite, State
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
 from gateway.yamlfile.wording import named
 
@@ -276,9 +277,9 @@ class Config(Model):
         return max(1, min(cores, *(backend.connections for backend in self.backends.values())))
 
     @property
-    def state_path(self) -> Path:
-        """The file of `state`."""
-        return Path(self.state.removeprefix("sqlite:"))
+    def state_path(self) -> Path | None:
+        """The file of `state`; `None` where it is a Redis."""
+        return self.state.path if isinstance(self.state, Sqlite) else None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -287,6 +288,7 @@ class Config(Model):
                 what = f"{self.workers} workers share {backend.connections} connections to backend '{name}'"
                 hint = f"write workers: {backend.connections} or less, or raise its connections: each worker needs one"
                 raise Fault(what, hint, at=("workers",))
-        if self.journal and os.path.abspath(self.journal.path) == os.path.abspath(self.state_path):
+        state = self.state_path
+        if self.journal and state and os.path.abspath(self.journal.path) == os.path.abspath(state):
             raise Fault("journal and state are the same file", "give each its own", at=("journal", "path"))
         return self

@@ -81,12 +81,9 @@ def _lists(value: object, info: ValidationInfo) -> Path:
     return path
 
 
-def _state(value: object, info: ValidationInfo) -> str:
-    scheme, colon, path = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if scheme != "sqlite" or not colon:
-        raise Fault("the state is kept in SQLite", "write sqlite:/var/lib/gatepost/state.db")
-    # sqlite:///path is how others spell it
-    return f"sqlite:{_in_folder(_resolved(path.removeprefix('//'), info), info)}"
+def written(value: object, info: ValidationInfo) -> Path:
+    """A file that we make; its folder must be there."""
+    return _in_folder(_resolved(value, info), info)
 
 
 _PATH = WithJsonSchema({"type": "string", "minLength": 1})
@@ -97,4 +94,3 @@ PolicyFolder = Annotated[Path, PlainValidator(_policies), _ABSOLUTE, _PATH]
 ListFolder = Annotated[
     Path, PlainValidator(_lists), _ABSOLUTE, WithJsonSchema({"type": ["string", "null"], "minLength": 1})
 ]
-State = Annotated[str, PlainValidator(_state), WithJsonSchema({"type": "string", "pattern": "^sqlite:.+"})]

@@ -17,7 +17,7 @@ from gateway.clock import Clock
 from gateway.database import damaged, open_database
 from gateway.mail.terms import Unavailable
 from gateway.state.breaker import Breaker
-from gateway.state.store import TRUSTED_AFTER, Greylisted, GreylistKey, GreylistRow, Limited, bounded
+from gateway.state.store import LIMIT_SKEW, TRUSTED_AFTER, Greylisted, GreylistKey, GreylistRow, Limited, bounded
 
 _BUSY_SECONDS = 0.2
 _VERSION = 2
@@ -64,12 +64,12 @@ ON CONFLICT (identity, sender, recipient) DO UPDATE SET
                 ELSE 0 END
 RETURNING passes, first
 """
-# GCRA: `due` is when all that was allowed would have come at an even pace. It is pulled back when the clock was set
-# back or the rule was changed. No row comes back where one more would be too many.
+# GCRA: `due` is when all that was allowed would have come at an even pace. No row comes back where one more would be
+# too many. What lies impossibly far ahead is forgotten: the clock was set back, or the rule was changed.
 _LIMIT = """
 INSERT INTO rate (key, due) VALUES (:key, :now + :step)
-ON CONFLICT (key) DO UPDATE SET due = max(min(due, :now + :per), :now) + :step
-WHERE min(due, :now + :per) + :step <= :now + :per + :slack
+ON CONFLICT (key) DO UPDATE SET due = CASE WHEN due > :most THEN :now ELSE max(due, :now) END + :step
+WHERE due > :most OR due + :step <= :now + :per + :slack
 RETURNING due
 """
 _MATCH = """(identity = :match OR sender = :match OR recipient = :match
@@ -145,14 +145,14 @@ class SqliteStore:
     def limit(self, key: str, *, now: float, rate: int, per: float) -> Limited:
         step = per / rate
         values = {"key": bounded(key), "now": now, "step": step, "per": per, "slack": step / 1000}
+        values["most"] = now + 2 * per + LIMIT_SKEW
         with self._asked("limit") as database:
             allowed = database.execute(_LIMIT, values).fetchone() is not None
             self._count(database)
             if allowed:
                 return Limited(True, 0.0)
             row = database.execute("SELECT due FROM rate WHERE key = ?", (values["key"],)).fetchone()
-        due = min(row[0], now + per) if row else now
-        return Limited(False, max(due + step - now - per, 0.0))
+        return Limited(False, max(row[0] + step - now - per, 0.0) if row else 0.0)
 
     # The recipients that backends know
 

@@ -21,6 +21,8 @@ R = TypeVar("R")
 
 #: Distinct triplets that an identity must have passed to be exempt.
 TRUSTED_AFTER = 5
+#: Seconds by which the clocks of gateways that share a store may differ without loosening a limit.
+LIMIT_SKEW = 60.0
 #: Seconds that an asker waits for a store behind a network, whatever it is that hangs (a name server, threads).
 PATIENCE = 1.0
 _KEY_LIMIT = 320  # octets

@@ -70,7 +70,7 @@ def said_of(document: Document, details: Sequence[ErrorDetails], known: Sequence
     fault = details[0].get("ctx", {}).get("error")
     if isinstance(fault, Fault):
         # A default may be at fault where nothing was typed.
-        absent = f"'{loc[0]}' is not given, and " if len(loc) == 1 and loc not in document.places else ""
+        absent = f"'{loc[0]}' is not given, and " if loc and not document.known(loc) else ""
         at_key = fault.key or loc[-1:] == ("[key]",)
         return Problem(document.position((*loc, *fault.at), key=at_key), absent + fault.what, fault.hint)
     subject = _subject(document.known(loc))

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from gateway.config import Config, HostPort, load_config, schema, show
+from gateway.config import Config, HostPort, Redis, load_config, schema, show
 from gateway.config.hosts import parse_bind, parse_domain, parse_host, parse_mailbox, parse_server, parse_target
 from gateway.files import BundleFiles, DiskFiles, RecordingFiles
 from gateway.yamlfile import ConfigError, Fault, Problem, load
@@ -420,7 +420,8 @@ SCHEMA_REFUSES = [
     ("state:", "limits: {message: 35mb}\nstate:"),
     ("state:", "dns: {timeout: 5}\nstate:"),
     ("state:", "workers: 0\nstate:"),
-    ("sqlite:state.db", "redis://x"),
+    ("sqlite:state.db", "memcached://x"),
+    ("sqlite:state.db", '{redis: "http://x"}'),
     ("{backend: main}", "main"),
     ("  example.com:", "  '*':"),
 ]
@@ -447,3 +448,57 @@ def test_the_example_loads(tmp_path: Path) -> None:
     (tmp_path / "gatepost.yaml").write_text(text)
     load_config(tmp_path / "gatepost.yaml", DiskFiles(), warnings=warnings, now=time.time())
     assert warnings == []
+
+
+REDIS = [
+    ("redis://127.0.0.1", "redis://127.0.0.1:6379/0", ""),
+    ("redis://cache.example.com:6380/3", "redis://cache.example.com:6380/3", ""),
+    ("rediss://gate:ses%40me@Cache.EXAMPLE.com/1", "rediss://gate:********@cache.example.com:6379/1", "ses@me"),
+    ("redis://:sesame@[2001:db8::1]:6379", "redis://:********@[2001:db8::1]:6379/0", "sesame"),
+    ("redis://gate@127.0.0.1/0", "redis://gate@127.0.0.1:6379/0", ""),
+    ('{redis: "rediss://127.0.0.1", ca: ca.pem}', "rediss://127.0.0.1:6379/0", ""),
+    ('{redis: "redis://gate@127.0.0.1", password_file: zone.json}', "redis://gate@127.0.0.1:6379/0", "{}"),
+]
+
+
+@pytest.mark.parametrize(("typed", "shown", "password"), REDIS)
+def test_state_on_redis(typed: str, shown: str, password: str, operator: Operator) -> None:
+    config = operator.loads(("sqlite:state.db", typed))
+    assert isinstance(config.state, Redis)
+    assert str(config.state.redis) == shown
+    assert config.state.password == password
+    assert config.state_path is None
+    told = show(config) + repr(config) + config.state.redis.place
+    assert "ses" not in told.replace("session", "")
+    assert "gate" not in config.state.redis.place
+    if "********" not in shown:
+        operator.file.write_text(show(config))
+        assert load_config(operator.file, DiskFiles()) == config
+
+
+def test_another_password_is_another_configuration(operator: Operator) -> None:
+    secret = operator.folder / "redis.secret"
+    secret.write_text("one\n")
+    typed = ("sqlite:state.db", '{redis: "redis://127.0.0.1", password_file: redis.secret}')
+    first = operator.loads(typed)
+    assert isinstance(first.state, Redis)
+    assert first.state.password == "one"
+    secret.write_text("two\n")
+    assert load_config(operator.file, DiskFiles()).state != first.state
+
+
+@pytest.mark.parametrize(
+    ("typed", "doubt"),
+    [
+        ("redis://127.0.0.1", ""),
+        ("redis://localhost", ""),
+        ("rediss://192.0.2.1", ""),
+        ("redis://192.0.2.1", "addresses cross the network in clear text"),
+        ("redis://:x@cache.example.com", "addresses and the password cross the network in clear text"),
+        ('{redis: "redis://127.0.0.1", password_file: zone.json}', "every user of this machine can read the password"),
+    ],
+)
+def test_doubts_about_redis(typed: str, doubt: str, operator: Operator) -> None:
+    operator.loads(("sqlite:state.db", typed))
+    said = [problem.what for problem in operator.warnings if problem.position.line == 11]
+    assert said == ([doubt] if doubt else [])

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from gateway.cli import greylist as command
 from gateway.clock import SystemClock
+from gateway.config import Sqlite
+from gateway.mail.terms import Unavailable
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import GreylistKey
 
@@ -18,13 +20,13 @@ from gateway.state.store import GreylistKey
 class Configured:
     """As much of a configuration as the command asks for."""
 
-    state_path: Path
+    state: Sqlite
 
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "state.db"
-    monkeypatch.setattr(command, "load_config", lambda *_: Configured(path))
+    monkeypatch.setattr(command, "load_config", lambda *_: Configured(Sqlite(path)))
     return path
 
 
@@ -72,7 +74,6 @@ def test_release_and_forget(filled: Path) -> None:
 
 
 def test_without_a_state_nothing_is_created(path: Path) -> None:
-    code, text = run("list")
-    assert code == 1
-    assert "no state there yet" in text
+    with pytest.raises(Unavailable, match="no state there yet"):
+        run("list")
     assert not path.exists()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gateway.clock import ManualClock
 from gateway.mail.terms import Unavailable
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import TRUSTED_AFTER, Greylisted, GreylistKey
+from gateway.state.store import TRUSTED_AFTER, Greylisted, GreylistKey, Store
 
 NOW = 1_700_000_000.0
 WAIT, WINDOW, KEEP = 300.0, 3600.0, 36 * 86400.0
@@ -29,9 +29,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
         yield opened
 
 
-def attempt(
-    store: SqliteStore, at: float, identity: str = "net:192.0.2.0/24", sender: str = "a@x.example"
-) -> Greylisted:
+def attempt(store: Store, at: float, identity: str = "net:192.0.2.0/24", sender: str = "a@x.example") -> Greylisted:
     key = GreylistKey(identity, sender, "b@y.example")
     return store.greylist(key, now=NOW + at, wait=WAIT, window=WINDOW, keep=KEEP)
 
@@ -97,32 +95,36 @@ steps = st.lists(
 @given(steps)
 def test_it_is_the_model(taken: list[tuple[float, int]]) -> None:
     """Any history gives what a dozen lines of Python say."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(SqliteStore(Path(folder) / "s.db", ManualClock())) as store,
+    ):
+        against_the_model(store, taken)
+
+
+def against_the_model(store: Store, taken: list[tuple[float, int]]) -> None:
     first: dict[int, float] = {}
     until: dict[int, float] = {}
     passed: dict[int, bool] = {}
     exempt = 0.0
     now = NOW
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(SqliteStore(Path(folder) / "s.db", ManualClock())) as store,
-    ):
-        for pause, number in taken:
-            now += pause
-            got = store.greylist(GreylistKey("i", str(number), "r"), now=now, wait=WAIT, window=WINDOW, keep=KEEP)
-            if now < exempt:
-                assert got.passed
-                if now + KEEP - exempt > 3600:
-                    exempt = now + KEEP
-                continue
-            if now >= until.get(number, 0.0):
-                first[number], until[number], passed[number] = now, now + WINDOW, False
-            elif passed[number] or now >= first[number] + WAIT:
-                new = not passed[number]
-                passed[number], until[number] = True, now + KEEP
-                if new and sum(passed[n] and until[n] > now for n in passed) >= TRUSTED_AFTER:
-                    exempt = now + KEEP
-            assert got.passed == passed[number]
-            assert got.wait_left == (0.0 if got.passed else first[number] + WAIT - now)
+    for pause, number in taken:
+        now += pause
+        got = store.greylist(GreylistKey("i", str(number), "r"), now=now, wait=WAIT, window=WINDOW, keep=KEEP)
+        if now < exempt:
+            assert got.passed
+            if now + KEEP - exempt > 3600:
+                exempt = now + KEEP
+            continue
+        if now >= until.get(number, 0.0):
+            first[number], until[number], passed[number] = now, now + WINDOW, False
+        elif passed[number] or now >= first[number] + WAIT:
+            new = not passed[number]
+            passed[number], until[number] = True, now + KEEP
+            if new and sum(passed[n] and until[n] > now for n in passed) >= TRUSTED_AFTER:
+                exempt = now + KEEP
+        assert got.passed == passed[number]
+        assert got.wait_left == (0.0 if got.passed else first[number] + WAIT - now)
 
 
 def test_workers_share_one_count(tmp_path: Path) -> None:

@@ -1,0 +1,317 @@
+"""The Redis store: the same tests as SQLite's where both must agree, two gateways on one Redis, and Redis away."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis as client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from gateway import config, metrics
+from gateway.cli.testca import TestCa
+from gateway.clock import ManualClock, SystemClock
+from gateway.config.state import parse_url
+from gateway.mail.terms import Unavailable
+from gateway.state import store as face
+from gateway.state.redis import RedisStore
+from gateway.state.store import TRUSTED_AFTER, Greylisted, Store, ask
+from tests.support.redis import RedisServer, redis_server
+from tests.unit.state.test_limit import against_the_law
+from tests.unit.state.test_limit import (
+    test_a_clock_set_back_and_a_rule_made_tighter_lock_nobody_out as test_limit_clock,
+)
+from tests.unit.state.test_limit import test_a_key_may_be_anything as test_limit_key
+from tests.unit.state.test_limit import test_a_refused_attempt_counts_nothing as test_limit_refused
+from tests.unit.state.test_limit import test_as_many_as_the_rate_at_once_and_then_an_even_pace as test_limit_pace
+from tests.unit.state.test_limit import test_clocks_that_differ_a_little_loosen_nothing as test_limit_skew
+from tests.unit.state.test_limit import test_keys_do_not_know_each_other as test_limit_keys
+from tests.unit.state.test_limit import test_one_in_a_while as test_limit_one
+from tests.unit.state.test_limit import test_purge_removes_what_is_free_again as test_limit_purge
+from tests.unit.state.test_sqlite import (
+    KEEP,
+    NOW,
+    WAIT,
+    against_the_model,
+    attempt,
+    steps,
+    test_a_clock_set_back_does_not_make_anybody_wait_longer,
+    test_a_retry_after_the_window_starts_anew,
+    test_a_window_shorter_than_the_wait_still_lets_somebody_pass,
+    test_an_identity_that_passed_enough_is_exempt_until_unused_for_keep,
+    test_forget_takes_the_exemption,
+    test_list_release_forget,
+    test_purge_removes_what_expired,
+    test_recipients,
+    test_the_life_of_a_triplet,
+    test_the_same_triplet_five_times_earns_no_exemption,
+)
+
+__all__ = [
+    "test_a_clock_set_back_does_not_make_anybody_wait_longer",
+    "test_a_retry_after_the_window_starts_anew",
+    "test_a_window_shorter_than_the_wait_still_lets_somebody_pass",
+    "test_an_identity_that_passed_enough_is_exempt_until_unused_for_keep",
+    "test_forget_takes_the_exemption",
+    "test_limit_clock",
+    "test_limit_key",
+    "test_limit_keys",
+    "test_limit_one",
+    "test_limit_pace",
+    "test_limit_purge",
+    "test_limit_refused",
+    "test_limit_skew",
+    "test_list_release_forget",
+    "test_purge_removes_what_expired",
+    "test_recipients",
+    "test_the_life_of_a_triplet",
+    "test_the_same_triplet_five_times_earns_no_exemption",
+]
+
+Open = Callable[..., RedisStore]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def where(url: str, **files: Path) -> config.Redis:
+    made = config.Redis.model_construct(redis=parse_url(url), **files)
+    made._password = made.redis.password
+    return made
+
+
+@contextlib.contextmanager
+def opened(url: str, **keywords: int) -> Iterator[RedisStore]:
+    store = RedisStore(where(url), ManualClock(NOW), **keywords)
+    with contextlib.closing(store):
+        yield store
+
+
+@pytest.fixture
+def server(shared: RedisServer) -> RedisServer:
+    with contextlib.closing(client.Redis(port=shared.port)) as raw:
+        raw.flushall()
+    return shared
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[RedisStore]:
+    with opened(server.url) as made:
+        yield made
+
+
+@settings(max_examples=60, deadline=None)
+@given(taken=steps)
+def test_it_is_the_model(shared: RedisServer, taken: list[tuple[float, int]]) -> None:
+    with opened(shared.url) as store, contextlib.closing(client.Redis(port=shared.port)) as raw:
+        raw.flushall()
+        against_the_model(store, taken)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rate=st.integers(1, 5), pauses=st.lists(st.sampled_from([0.0, 0.1, 3.0, 10.0, 60.0, 200.0]), max_size=60))
+def test_the_law_of_rates(shared: RedisServer, rate: int, pauses: list[float]) -> None:
+    with opened(shared.url) as store, contextlib.closing(client.Redis(port=shared.port)) as raw:
+        raw.flushall()
+        against_the_law(store, rate, pauses)
+
+
+def test_two_gateways_share_greylist_rates_and_recipients(server: RedisServer) -> None:
+    with opened(server.url) as one, opened(server.url) as other:
+        assert not attempt(one, 0).passed
+        assert attempt(other, 100) == Greylisted(False, WAIT - 100)
+        assert attempt(other, WAIT).passed
+        assert attempt(one, WAIT + 1).passed
+        one.remember_recipient("main", "b@y.example", False, NOW + 10)
+        assert other.recipient("main", "b@y.example", NOW) is False
+        other.forget_recipient("main", "b@y.example")
+        assert one.recipient("main", "b@y.example", NOW) is None
+        assert [each.limit("k", now=NOW, rate=2, per=60.0).allowed for each in (one, other, one)] == [True, True, False]
+        for number in range(TRUSTED_AFTER):
+            attempt(one, 0, sender=f"{number}@x.example")
+            attempt(other, WAIT, sender=f"{number}@x.example")
+        assert attempt(one, WAIT, sender="never seen").passed
+
+
+def test_many_at_once_lose_no_attempt(server: RedisServer) -> None:
+    results: list[Greylisted] = []
+    allowed: list[bool] = []
+
+    def work() -> None:
+        with opened(server.url) as mine:
+            for number in range(60):
+                results.append(attempt(mine, 0, sender=str(number % 3)))
+                allowed.append(mine.limit("k", now=NOW, rate=50, per=3600.0).allowed)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 240
+    assert not any(result.passed for result in results)
+    assert sum(allowed) == 50
+    with opened(server.url) as store:
+        assert [row.attempts for row in store.greylist_list(NOW)] == [80, 80, 80]
+
+
+def keys_and_rows(server: RedisServer) -> dict[str, int]:
+    """How many members each key holds; those of identities summed."""
+    found: dict[str, int] = {}
+    with contextlib.closing(client.Redis(port=server.port, decode_responses=True)) as raw:
+        for key in raw.scan_iter():
+            size = raw.hlen(key) if raw.type(key) == "hash" else raw.zcard(key)
+            name = "trusted" if ":trusted:" in key else key.removeprefix("gatepost:")
+            found[name] = found.get(name, 0) + size
+    return found
+
+
+def test_a_flood_is_bounded_and_spares_those_that_passed(server: RedisServer) -> None:
+    with opened(server.url, rows=100) as store:
+        attempt(store, 0)
+        attempt(store, WAIT)
+        for _ in range(10):
+            store.limit("limited", now=NOW, rate=10, per=60.0)
+        for number in range(500):
+            attempt(store, WAIT, sender=f"flood-{number}")
+            store.limit(f"flood-{number}", now=NOW, rate=10, per=60.0)
+            store.remember_recipient("main", f"{number}@y.example", number % 2 == 0, NOW + number)
+        assert keys_and_rows(server) == {
+            "greylist": 101, "waiting": 100, "passed": 1, "trusted": 1, "rate": 100, "known": 100, "unknown": 100,
+        }  # fmt: skip
+        assert attempt(store, WAIT + 1).passed
+        assert not store.limit("limited", now=NOW, rate=10, per=60.0).allowed
+
+
+def test_those_that_passed_are_bounded_with_all_that_hangs_on_them(server: RedisServer) -> None:
+    with opened(server.url, rows=20) as store:
+        for number in range(60):
+            for at in (0, WAIT):
+                attempt(store, at + number, identity=f"i{number}")
+        assert keys_and_rows(server) == {"greylist": 20, "passed": 20, "trusted": 20}
+        assert store.purge(NOW + 2 * KEEP) == 20
+        assert keys_and_rows(server) == {}
+
+
+def test_a_redis_that_was_replaced_by_an_empty_one_is_met_without_a_word(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, opened(server.url) as store:
+        attempt(store, 0)
+        server.kill()
+        server.start()
+        assert attempt(store, WAIT) == Greylisted(False, WAIT)  # the connection had died, and the script was unknown
+
+
+def test_away_from_the_start_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(metrics, "state_error", counted.append)
+    with redis_server(tmp_path) as server:
+        server.kill()
+        clock = ManualClock(NOW)
+        with contextlib.closing(RedisStore(where(server.url), clock)) as store, capture_logs() as logs:
+            with pytest.raises(Unavailable, match=r"redis://127\.0\.0\.1:.*refused"):
+                attempt(store, 0)
+            with pytest.raises(Unavailable, match="failed a moment ago"):
+                attempt(store, 0)
+            server.start()
+            clock.advance(1)
+            assert not attempt(store, 0).passed
+    assert [line["event"].partition(",")[0] for line in logs] == ["state unavailable", "state works again"]
+    assert counted == ["greylist", "greylist"]
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["at connect", "at a known connection"])
+def test_a_redis_that_hangs_costs_one_bounded_wait_and_then_none(tmp_path: Path, known: bool) -> None:
+    with redis_server(tmp_path) as server:
+        clock = ManualClock(NOW)
+        with contextlib.closing(RedisStore(where(server.url), clock)) as store:
+            if known:
+                attempt(store, 0)
+            server.signal(signal.SIGSTOP)
+            waited = waiting(lambda: attempt(store, 0))
+            assert 0.2 < waited < 1.0
+            with pytest.raises(Unavailable, match="failed a moment ago"):
+                attempt(store, 0)
+            server.signal(signal.SIGCONT)
+            clock.advance(1)
+            assert not attempt(store, 0).passed
+
+
+def waiting(call: Callable[[], object]) -> float:
+    """Seconds until it is unavailable."""
+    clock = SystemClock()
+    began = clock.monotonic()
+    with pytest.raises(Unavailable):
+        call()
+    return clock.monotonic() - began
+
+
+def test_the_event_loop_goes_on_while_redis_hangs(tmp_path: Path) -> None:
+    async def main(store: RedisStore) -> int:
+        turns = 0
+        asked = asyncio.ensure_future(ask(store, store.recipient, "main", "b@y.example", NOW))
+        while not asked.done():
+            await asyncio.sleep(0)
+            turns += 1
+        with pytest.raises(Unavailable):
+            asked.result()
+        return turns
+
+    with redis_server(tmp_path) as server, opened(server.url) as store:
+        server.signal(signal.SIGSTOP)
+        assert asyncio.run(main(store)) > 100
+
+
+def test_whatever_hangs_the_asker_does_not(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that does not answer blocks a thread in the C library: no socket's deadline applies."""
+    monkeypatch.setattr(face, "PATIENCE", 0.05)
+    let_go = threading.Event()
+
+    def hang() -> None:
+        let_go.wait(20)
+
+    async def main(store: Store) -> None:
+        with pytest.raises(Unavailable, match="did not answer in"):
+            await ask(store, hang)
+
+    with opened(server.url) as store:
+        asyncio.run(main(store))
+        let_go.set()
+
+
+def test_a_password_is_needed_and_never_told(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "sesame") as server:
+        with opened(server.url.replace("//", "//:sesame@")) as store:
+            assert not attempt(store, 0).passed
+        for wrong in (server.url, server.url.replace("//", "//:opensays@")):
+            with opened(wrong) as store:
+                with pytest.raises(Unavailable) as why:
+                    attempt(store, 0)
+                assert "opensays" not in str(why.value)
+
+
+def test_tls_is_verified(tmp_path: Path) -> None:
+    ours, other = TestCa(tmp_path), TestCa(tmp_path, "other")
+    leaf = ours.issue("localhost")
+    with redis_server(tmp_path / "redis", tls=leaf) as secure:
+        for host, authority, works in (
+            ("localhost", ours, True),
+            ("127.0.0.1", ours, False),  # the certificate is for another name
+            ("localhost", other, False),
+            ("localhost", None, False),  # the system does not know our authority
+        ):
+            at = where(f"rediss://{host}:{secure.port}/0")
+            at._authorities = authority.file.read_text() if authority else ""
+            with contextlib.closing(RedisStore(at, ManualClock(NOW))) as store:
+                if works:
+                    assert store.limit(host, now=NOW, rate=1, per=60.0).allowed
+                else:
+                    with pytest.raises(Unavailable, match=r"(?i)certificate"):
+                        store.limit(host, now=NOW, rate=1, per=60.0)
