@@ -18,10 +18,10 @@ from gateway.config.model import (
     DomainRoute,
     Journal,
     Limits,
-from gateway.config.state import Redis, Sqlite
     Listener,
     VerifyRecipients,
 )
+from gateway.config.state import Redis, Sqlite
 
 __all__ = [
     "Admin",
@@ -35,11 +35,11 @@ __all__ = [
     "DnsblZone",
     "DomainRoute",
     "HostPort",
-    "Redis",
-    "Sqlite",
     "Journal",
     "Limits",
     "Listener",
+    "Redis",
+    "Sqlite",
     "VerifyRecipients",
     "load_config",
     "schema",

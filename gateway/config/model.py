@@ -22,8 +22,8 @@ from pydantic import (
 from gateway.config import certificate as pem
 from gateway.config.authentication import Dmarc, Seal
 from gateway.config.dnsbl import Dnsbl
-from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server
-from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, WrittenFile
+from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server, Target
+from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, WrittenFile, read_bytes
 from gateway.config.state import Sqlite, State
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
 from gateway.yamlfile.wording import named
@@ -246,7 +246,7 @@ class Config(Model):
     lists: ListFolder = Field(default=None, validate_default=True)
     """The folder of the lists that policies name."""
     state: State = Field(default="sqlite:/var/lib/gatepost/state.db", validate_default=True)
-    """Greylist and recipient cache."""
+    """Greylist, rates and recipient cache: sqlite:FILE, or redis://host:6379/0 for several gateways."""
     dns: DnsConfig = DnsConfig()
     dnsbl: Dnsbl = Dnsbl()
     """Lists of bad and good addresses in DNS."""
