@@ -77,7 +77,8 @@ def plan(path: Path, files: Files, clock: Clock, *, today: bool) -> Plan:
     contexts = tuple(_context(listener, files) for listener in config.listeners)
     backends = tls.ClientContexts(files)
     for backend in config.backends.values():
-        backends.get(backend.tls.ca, backend.tls.minimum)
+        pair = backend.tls.client_certificate
+        backends.get(backend.tls.ca, backend.tls.minimum, client=(pair.certificate, pair.key) if pair else None)
     return Plan(config, policy, contexts, files, tuple(warnings))
 
 

@@ -1,14 +1,17 @@
 """TLS contexts: ours towards clients, and the ones that judge backends. Built once, used by every connection.
 
-Towards backends the certificate chain and the name are always checked; there is no way here to build a context that
-does not. The name is looked for in subjectAltName alone (RFC 9525 section 2). Nothing below TLS 1.2 (RFC 8996), no
-compression, no renegotiation. Files are read through `Files`, so that a reload sees what was validated.
+Towards backends somebody always judges: OpenSSL checks chain and name, or a `judge` sees the chain after the
+handshake and before anything is said (fingerprints, DANE). A `Trust` that has neither cannot be made. The name is
+looked for in subjectAltName alone (RFC 9525 section 2). Nothing below TLS 1.2 (RFC 8996), no compression, no
+renegotiation. Files are read through `Files`, so that a reload sees what was validated.
 
-Called by `relay/delivery`, by `worker` for the edge, and by `config` to see that files are what they should be.
+Called by `relay/trust`, by `worker` for the edge, and by `config` to see that files are what they should be.
 """
 
 import ssl
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -36,12 +39,59 @@ def server_context(certificates: Sequence[tuple[Path, Path]], files: Files) -> s
     return context
 
 
-def client_context(ca: bytes | None, minimum: Minimum) -> ssl.SSLContext:
+#: What is wrong with a chain (DER, the server's own first), or "" where it proves what it must.
+Judge = Callable[[Sequence[bytes]], str]
+_SESSIONS = 100  # of a context; one a host is the rule
+
+
+class Context(ssl.SSLContext):
+    """Towards backends. Resumes the last session with a name: asyncio and uvloop can be given none, but both call
+    `wrap_bio`. What OpenSSL resumes it has verified before, for the same name and by the same authorities."""
+
+    def __init__(self, *_: object) -> None:
+        self._sessions: OrderedDict[str, ssl.SSLSession] = OrderedDict()
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        if isinstance(server_hostname, str):
+            session = session or self._sessions.get(server_hostname)
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+    def remember(self, name: str, session: ssl.SSLSession | None) -> None:
+        """Keeps what a server gave for the next connection to that name."""
+        if session is None or not session.has_ticket or self.verify_mode is not ssl.CERT_REQUIRED:
+            return  # a judge must see the chain of every connection, and a resumed one has none
+        self._sessions[name] = session
+        self._sessions.move_to_end(name)
+        while len(self._sessions) > _SESSIONS:
+            self._sessions.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How a server must prove itself. Raises `ValueError` where nobody would look."""
+
+    context: Context
+    judge: Judge | None = None
+
+    def __post_init__(self) -> None:
+        verified = self.context.verify_mode is ssl.CERT_REQUIRED and self.context.check_hostname
+        if not verified and self.judge is None:
+            raise ValueError("a context that verifies nothing, and nobody to judge")
+
+
+def client_context(ca: bytes | None, minimum: Minimum) -> Context:
     """A context that trusts the CAs in `ca` (PEM) alone, or those of the system. Raises `ValueError`.
 
     Costs some 40 ms with the system's: keep it (`ClientContexts`).
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
+    context = Context(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
     _harden(context, minimum)
     context.hostname_checks_common_name = False
     if ca is None:
@@ -54,19 +104,50 @@ def client_context(ca: bytes | None, minimum: Minimum) -> ssl.SSLContext:
     return context
 
 
+def judged_context(minimum: Minimum) -> Context:
+    """A context that leaves chain and name to the judge of its `Trust`."""
+    context = Context(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context, minimum)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def peer_chain(connection: ssl.SSLObject) -> list[bytes]:
+    """The certificates that the server showed (DER, its own first), as they came; nobody has verified them."""
+    public = getattr(connection, "get_unverified_chain", None)
+    if public is not None:  # Python 3.13
+        return list(public())
+    # Python 3.11 and 3.12 have it on the inner object alone.
+    inner = connection._sslobj  # type: ignore[attr-defined]
+    return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in inner.get_unverified_chain() or ()]
+
+
 class ClientContexts:
     """The contexts of one configuration, each built once."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._contexts: dict[tuple[Path | None, Minimum], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[Path | None, Minimum, bool, tuple[Path, Path] | None], Context] = {}
 
-    def get(self, ca: Path | None, minimum: Minimum) -> ssl.SSLContext:
-        """The context for a CA file (`None`: the system's store). Raises `ValueError` or `OSError`."""
-        context = self._contexts.get((ca, minimum))
+    def get(
+        self, ca: Path | None, minimum: Minimum, *, judged: bool = False, client: tuple[Path, Path] | None = None
+    ) -> Context:
+        """The context for a CA file (`None`: the system's store), or for a judge; `client` is our own certificate.
+
+        Raises `ValueError` or `OSError`.
+        """
+        key = (ca, minimum, judged, client)
+        context = self._contexts.get(key)
         if context is None:
             octets = None if ca is None else self._files.read(ca)
-            context = self._contexts[ca, minimum] = client_context(octets, minimum)
+            context = judged_context(minimum) if judged else client_context(octets, minimum)
+            if client is not None:
+                try:
+                    load_pair(context, self._files.read(client[0]), self._files.read(client[1]))
+                except ssl.SSLError as why:
+                    raise ValueError(f"{client[0]} and {client[1]}: {_reason(why)}") from None
+            self._contexts[key] = context
         return context
 
 

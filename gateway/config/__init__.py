@@ -4,14 +4,12 @@
 editors; `show` is the effective configuration as YAML that loads again to the same.
 """
 
+from gateway.config.backend import Backend, BackendTls, Certificate, VerifyRecipients
 from gateway.config.dnsbl import Dnsbl, DnsblZone
 from gateway.config.hosts import HostPort
 from gateway.config.load import load_config, schema, show
 from gateway.config.model import (
     Admin,
-    Backend,
-    BackendTls,
-    Certificate,
     Config,
     Deadlines,
     DnsConfig,
@@ -19,7 +17,6 @@ from gateway.config.model import (
     Journal,
     Limits,
     Listener,
-    VerifyRecipients,
 )
 from gateway.config.state import Redis, Sqlite
 

@@ -93,6 +93,17 @@ def parse_target(value: object) -> HostPort:
     return target
 
 
+def parse_exchange(value: object) -> HostPort:
+    """A domain whose MX records are asked for, and the port of its hosts (25)."""
+    text = _text(value, "example.net")
+    exchange = _host_port(text if ":" in text else f"{text}:25", "example.net")
+    if exchange.address is not None or exchange.host == "localhost":
+        raise Fault(f"{shown(exchange.host)} is no domain", "addresses belong into hosts: [ADDRESS:PORT]")
+    if exchange.port == 0:
+        raise Fault("port 0 cannot be connected to", "ports are numbers from 1 to 65535")
+    return exchange
+
+
 def parse_host(value: object) -> str:
     """A host name as A-labels."""
     text = _text(value, "mx.example.com")
@@ -158,6 +169,7 @@ DOMAIN = {"type": "string", "pattern": r"^(\*\.)?[^*@\s]+$"}
 
 Bind = Annotated[HostPort, PlainValidator(parse_bind), PlainSerializer(str), WithJsonSchema(_HOST_PORT)]
 Target = Annotated[HostPort, PlainValidator(parse_target), PlainSerializer(str), WithJsonSchema(_HOST_PORT)]
+Exchange = Annotated[HostPort, PlainValidator(parse_exchange), PlainSerializer(str), WithJsonSchema(_STRING)]
 Host = Annotated[str, PlainValidator(parse_host), WithJsonSchema({**_STRING, "examples": ["mx.example.com"]})]
 Domain = Annotated[str, PlainValidator(parse_domain), WithJsonSchema(DOMAIN)]
 Server = Annotated[str, PlainValidator(parse_server), WithJsonSchema(_STRING)]

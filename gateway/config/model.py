@@ -8,36 +8,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
     PlainValidator,
-    Tag,
-    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
-from gateway.config import certificate as pem
 from gateway.config.authentication import Dmarc, Seal
+from gateway.config.backend import Backend, Certificate, one_or_more
 from gateway.config.dnsbl import Dnsbl
-from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server, Target
-from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, WrittenFile, read_bytes
+from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server
+from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, WrittenFile
 from gateway.config.state import Sqlite, State
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
 from gateway.yamlfile.wording import named
-
-
-def _one_or_more(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
-def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise Fault(f"{value} is named twice", "keep one of them", at=(index,))
-    return values
 
 
 def _workers(value: object) -> int | str:
@@ -46,48 +31,18 @@ def _workers(value: object) -> int | str:
     raise Fault(f"'workers' must be auto or a number from 1 to 256, not {named(value)}", "write auto: one a core")
 
 
-def _version(value: object) -> str:
-    # Without quotes it is a number, and clear all the same.
-    if str(value) in ("1.2", "1.3"):
-        return str(value)
-    raise Fault(
-        f"TLS {value} is not spoken" if isinstance(value, float) else "no version of TLS", 'write "1.2" or "1.3"'
-    )
-
-
-def _verification(value: object) -> object:
-    if value == "off" or isinstance(value, dict):
-        return value
-    raise Fault("'verify_recipients' must be off or two durations", "write off, or {positive: 24h, negative: 30m}")
-
-
-class Certificate(Model):
-    """A certificate chain, the server's own first, and its key: PEM files."""
-
-    certificate: ReadFile
-    key: ReadFile
-
-    @model_validator(mode="after")
-    def _belong_together(self, info: ValidationInfo) -> "Certificate":
-        try:
-            pem.check_pair(read_bytes(self.certificate, info), read_bytes(self.key, info))
-        except Fault as fault:
-            raise Fault(fault.what, fault.hint, at=fault.at or ("certificate",)) from None
-        return self
-
-
 class Listener(Model):
     """Addresses to listen on, and the TLS they offer."""
 
     bind: Annotated[
         tuple[Bind, ...],
-        BeforeValidator(_one_or_more, json_schema_input_type=Bind | list[Bind]),
+        BeforeValidator(one_or_more, json_schema_input_type=Bind | list[Bind]),
         Field(min_length=1),
     ]
     """One address or several: "0.0.0.0:25", "[::]:25"."""
     tls: Annotated[
         tuple[Certificate, ...],
-        BeforeValidator(_one_or_more, json_schema_input_type=Certificate | list[Certificate]),
+        BeforeValidator(one_or_more, json_schema_input_type=Certificate | list[Certificate]),
     ] = ()
     """One certificate, or a list (ECDSA and RSA)."""
     starttls: Literal["offered", "required", "off"] = "offered"
@@ -122,63 +77,11 @@ class DomainRoute(Model):
     """A name under `backends`."""
 
 
-class BackendTls(Model):
-    """How a backend proves who it is. There is no way to switch this off."""
-
-    verify: Literal["pkix"] = "pkix"
-    """By a certificate authority."""
-    ca: ReadFile | None = None
-    """PEM file of the authorities to trust; the system's when left out."""
-    name: Host | None = None
-    """The name the certificate must be for; the host's own when left out."""
-    minimum: Annotated[
-        Literal["1.2", "1.3"], BeforeValidator(_version), WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]})
-    ] = "1.2"
-    """The oldest version of TLS to speak."""
-
-    @model_validator(mode="after")
-    def _authorities(self, info: ValidationInfo) -> "BackendTls":
-        if self.ca is not None:
-            try:
-                pem.certificates(read_bytes(self.ca, info))
-            except Fault as fault:
-                raise Fault(fault.what, fault.hint, at=("ca",)) from None
-        return self
-
-
-class VerifyRecipients(Model):
-    """How long a backend's answer to RCPT is remembered."""
-
-    positive: Annotated[float, *duration("0s", "365d")] = Field(default="24h", validate_default=True)
-    negative: Annotated[float, *duration("0s", "365d")] = Field(default="30m", validate_default=True)
-
-
-class Backend(Model):
-    """A group of equal mail servers."""
-
-    hosts: Annotated[
-        tuple[Target, ...],
-        BeforeValidator(_one_or_more, json_schema_input_type=Target | list[Target]),
-        Field(min_length=1),
-        AfterValidator(_distinct),
-    ]
-    """Where they are: "mail1.example.com:25"; tried in this order of health."""
-    tls: BackendTls = BackendTls()
-    verify_recipients: Annotated[
-        Annotated[VerifyRecipients, Tag("on")] | Annotated[Literal["off"], Tag("off")],
-        Discriminator(lambda value: "off" if value == "off" else "on"),
-        BeforeValidator(_verification),
-    ] = VerifyRecipients()
-    """Ask the backend at RCPT whether it knows the recipient, and remember the answer; or `off`."""
-    connections: Annotated[Count, Field(le=10_000)] = 20
-    """Pooled connections to each host, over all workers."""
-
-
 class DnsConfig(Model):
     """Who answers DNS questions."""
 
     servers: Annotated[
-        tuple[Server, ...], BeforeValidator(_one_or_more, json_schema_input_type=Server | list[Server])
+        tuple[Server, ...], BeforeValidator(one_or_more, json_schema_input_type=Server | list[Server])
     ] = ()
     """Addresses of resolvers; those of /etc/resolv.conf when left out."""
     timeout: Annotated[float, *duration("100ms", "60s")] = Field(default="5s", validate_default=True)

@@ -8,7 +8,6 @@ RFC 5321, 2920 (pipelining), 3207 (STARTTLS). Called by `hosts` (open), `deliver
 """
 
 import asyncio
-import ssl
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,23 +15,13 @@ from gateway.mail.address import Mailbox
 from gateway.relay.fate import Broken, Lost, OutOfPlace, Step, Unreachable, Untrusted, means_yes
 from gateway.relay.outgoing import Features, Outgoing, command
 from gateway.relay.response import Response
+from gateway.relay.targets import Endpoint
 from gateway.relay.wire import Wire
+from gateway.tls import Trust
 
 _RESET_SECONDS = 5.0  # our client waits for its answer meanwhile
 #: For the first reply on a kept connection: a firewall may have forgotten it, and then nobody ever answers.
 _KEPT_SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a backend listens and how it is known: `name` is what its certificate must say."""
-
-    host: str
-    port: int
-    name: str
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +52,9 @@ class Connection:
         self._wire = wire
 
     @classmethod
-    async def open(cls, endpoint: Endpoint, address: str, context: ssl.SSLContext, hostname: str) -> Self:
-        """A connection to that address, ready for a transaction. The caller sets the time limit."""
+    async def open(cls, endpoint: Endpoint, address: str, trust: Trust, name: str, hostname: str) -> Self:
+        """A connection to that address, ready for a transaction; `name` is asked for in TLS. The caller sets the
+        time limit."""
         try:
             _, wire = await asyncio.get_running_loop().create_connection(Wire, address, endpoint.port)
         except OSError as why:
@@ -82,8 +72,10 @@ class Connection:
                 raise Untrusted(f"{ready.code} in reply to STARTTLS")
             if ready.code != 220:
                 raise OutOfPlace(f"{ready.code} in reply to STARTTLS")
-            await wire.start_tls(context, endpoint.name)
-            return cls(wire, endpoint, await _ehlo(wire, hostname))
+            await wire.start_tls(trust, name)
+            features = await _ehlo(wire, hostname)
+            wire.keep_session(trust, name)  # TLS 1.3 has sent its tickets by now
+            return cls(wire, endpoint, features)
         except Lost as why:  # a service that hangs up before it serves is none
             raise Unreachable(f"{endpoint}: {why.why}") from None
         except BaseException:

@@ -9,7 +9,7 @@ RFC 5321 sections 4.2.5 and 6.1 (who is responsible when), RFC 1047 (duplicates)
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from gateway import tls
@@ -20,13 +20,15 @@ from gateway.files import DiskFiles, Files
 from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Recipient, Transaction
 from gateway.mail.reply import Reply
-from gateway.relay.client import Answer, Connection, Endpoint
+from gateway.relay.client import Answer, Connection
 from gateway.relay.fate import Broken, Delivered, Fate, InDoubt, Refused, Step, Unknown, passed_on, temporary
-from gateway.relay.hosts import Addresses, Hosts
+from gateway.relay.hosts import Hosts
 from gateway.relay.outgoing import Outgoing
 from gateway.relay.pool import Bounds
 from gateway.relay.recipients import Answered, Known, Lifetimes, Recipients
 from gateway.relay.route import route
+from gateway.relay.sts import Fetch
+from gateway.relay.way import Way
 from gateway.state.store import Store
 
 __all__ = ["Answered", "Delivered", "Fate", "Known", "Refused", "Relay", "Unknown"]
@@ -45,18 +47,17 @@ class Relay:
         share: Mapping[str, int] | int,
         *,
         files: Files | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         self._domains = {domain: target.backend for domain, target in config.domains.items()}
         self._seconds = config.deadlines.backend
-        contexts = tls.ClientContexts(files or DiskFiles())
-        addresses = Addresses(resolver, system=config.dns.zone is None)
+        way = Way(config, hostname, resolver, clock, tls.ClientContexts(files or DiskFiles()), fetch=fetch)
         self._hosts: dict[str, Hosts] = {}
         self._recipients: dict[str, Recipients] = {}
         for name, backend in config.backends.items():
-            context = contexts.get(backend.tls.ca, backend.tls.minimum)
             part = share if isinstance(share, int) else share[name]
             bounds = Bounds(max(1, min(part, backend.connections)))
-            hosts = Hosts(name, _endpoints(backend), context, hostname, addresses, clock, bounds)
+            hosts = way.hosts(name, backend, bounds)
             self._hosts[name] = hosts
             self._recipients[name] = Recipients(hosts, _lifetimes(backend), store, clock, self._seconds)
         self._running = 0
@@ -141,10 +142,6 @@ class Relay:
             if asked.verified or len(mail.recipients) > 1:
                 reply = temporary(reply)
         return Refused(reply)
-
-
-def _endpoints(backend: Backend) -> Sequence[Endpoint]:
-    return [Endpoint(host.host, host.port, backend.tls.name or host.host) for host in backend.hosts]
 
 
 def _lifetimes(backend: Backend) -> Lifetimes | None:

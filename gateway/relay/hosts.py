@@ -1,4 +1,4 @@
-"""The hosts of one backend: tried in order, within one deadline, a dead one last for a while.
+"""The hosts of one backend: tried in their order, within one deadline, a dead one last for a while.
 
 `converse` borrows a connection for one dialogue. A kept connection that turns out dead before it answered anything is
 replaced by a new one once, in silence: a backend that closes idle connections costs a reconnect, never a 451. No
@@ -8,27 +8,23 @@ Called by `delivery` and `recipients`.
 """
 
 import asyncio
-import ipaddress
-import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.clock import Clock
-from gateway.dns.answer import NameType
-from gateway.dns.resolver import Resolver
 from gateway.log import log
 from gateway.mail.terms import Unavailable
-from gateway.relay.client import Connection, Endpoint
+from gateway.relay.addresses import Addresses
+from gateway.relay.client import Connection
 from gateway.relay.fate import Broken, InDoubt, Lost, Unreachable, Untrusted
 from gateway.relay.pool import Bounds, Pool
+from gateway.relay.targets import Endpoint, Target, Targets
+from gateway.relay.trust import Verifier
 
 _PAUSE_SECONDS = 5.0  # after the first failure of a host; doubled with each further one
 _LONGEST_PAUSE_SECONDS = 300.0
 _OPEN_SECONDS = 30.0  # for one host: connect, banner, EHLO, TLS, EHLO
-
-_ADDRESS_TYPES: tuple[NameType, ...] = ("A", "AAAA")
 
 T = TypeVar("T")
 
@@ -41,61 +37,27 @@ class _Illness:
     pause: float
 
 
-class Addresses:
-    """Where a host is: literals as they are, names from DNS, and from the machine's own tables where that is allowed.
-
-    `system` is false where a file answers for DNS: then nothing else is asked.
-    """
-
-    def __init__(self, resolver: Resolver, *, system: bool) -> None:
-        self._resolver = resolver
-        self._system = system
-
-    async def of(self, name: str) -> Sequence[str]:
-        """The addresses in the order to try them. Raises `Unavailable`."""
-        try:
-            return [str(ipaddress.ip_address(name))]
-        except ValueError:
-            pass
-        if name == "localhost":  # RFC 6761 section 6.3: never a question for DNS
-            return ["127.0.0.1", "::1"]
-        trouble = f"DNS: no address for {name}"
-        found: list[str] = []
-        for rdtype in _ADDRESS_TYPES:
-            try:
-                found += (await self._resolver.query(name, rdtype)).records
-            except Unavailable as why:
-                trouble = str(why)
-        if found:
-            return found
-        if self._system:
-            try:
-                entries = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-                return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
-            except OSError:
-                pass
-        raise Unavailable(trouble)
-
-
 class Hosts:
     """One backend as this worker sees it."""
 
     def __init__(
         self,
         name: str,
-        endpoints: Sequence[Endpoint],
-        context: ssl.SSLContext,
+        targets: Targets,
+        verifier: Verifier,
         hostname: str,
         addresses: Addresses,
         clock: Clock,
         bounds: Bounds,
     ) -> None:
         self.name = name
-        self._context = context
+        self._targets = targets
+        self._verifier = verifier
         self._hostname = hostname
         self._addresses = addresses
         self._clock = clock
-        self._pools = {endpoint: Pool(bounds, clock, self._dialler(endpoint)) for endpoint in endpoints}
+        self._bounds = bounds
+        self._pools: dict[Endpoint, Pool] = {}
         self._ill: dict[Endpoint, _Illness] = {}
 
     async def converse(self, deadline: float, talk: Callable[[Connection], Awaitable[T]]) -> T:
@@ -128,11 +90,15 @@ class Hosts:
 
     async def _take(self, deadline: float, fresh: bool) -> tuple[Pool, Connection]:
         loop = asyncio.get_running_loop()
-        now = self._clock.monotonic()
-        order = sorted(self._pools, key=lambda endpoint: endpoint in self._ill and self._ill[endpoint].until > now)
+        try:
+            async with asyncio.timeout_at(deadline):
+                targets = await self._targets.now()
+        except TimeoutError:
+            raise Unreachable("the hosts were not known in time") from None
+        order = self._in_order(targets)
         failure: Broken | None = None
-        for index, endpoint in enumerate(order):
-            pool = self._pools[endpoint]
+        for index, target in enumerate(order):
+            pool = self._pool(target)
             # Each host gets an equal part of what is left, and so does the dialogue that follows.
             left = (deadline - loop.time()) / (len(order) - index + 1)
             try:
@@ -144,13 +110,31 @@ class Hosts:
                 failure = failure if isinstance(failure, Untrusted) else why
         raise failure or Unreachable("the backend has no hosts")
 
-    def _dialler(self, endpoint: Endpoint) -> Callable[[float], Awaitable[Connection]]:
+    def _in_order(self, targets: Sequence[Target]) -> Sequence[Target]:
+        """The well ones first, else as they came. Forgets hosts that are none of this backend any more."""
+        known = {target.endpoint for target in targets}
+        for endpoint in [one for one in self._pools if one not in known]:
+            if self._pools[endpoint].retired():
+                del self._pools[endpoint]
+                self._ill.pop(endpoint, None)
+        now = self._clock.monotonic()
+        return sorted(targets, key=lambda t: t.endpoint in self._ill and self._ill[t.endpoint].until > now)
+
+    def _pool(self, target: Target) -> Pool:
+        pool = self._pools.get(target.endpoint)
+        if pool is None:
+            pool = self._pools[target.endpoint] = Pool(self._bounds, self._clock, self._dialler(target))
+        return pool
+
+    def _dialler(self, target: Target) -> Callable[[float], Awaitable[Connection]]:
+        endpoint = target.endpoint
+
         async def dial(open_by: float) -> Connection:
             illness = self._ill.get(endpoint)
             if illness is not None:  # one tries; the others go to the next host meanwhile
                 illness.until = self._clock.monotonic() + _OPEN_SECONDS
             try:
-                connection = await self._dial(endpoint, open_by)
+                connection = await self._dial(target, open_by)
             except Broken as why:
                 self._failed(endpoint, why.why)
                 raise
@@ -170,11 +154,13 @@ class Hosts:
             illness.pause = min(illness.pause * 2, _LONGEST_PAUSE_SECONDS)
             illness.until = now + illness.pause
 
-    async def _dial(self, endpoint: Endpoint, open_by: float) -> Connection:
+    async def _dial(self, target: Target, open_by: float) -> Connection:
         loop = asyncio.get_running_loop()
+        endpoint = target.endpoint
         failure: Broken = Unreachable("no address")
         try:
             async with asyncio.timeout_at(open_by):
+                trust, name = await self._verifier.demand(target)
                 addresses = await self._addresses.of(endpoint.host)
         except (Unavailable, TimeoutError) as why:
             raise Unreachable(str(why) or "no answer from DNS") from None
@@ -182,7 +168,7 @@ class Hosts:
             limit = loop.time() + (open_by - loop.time()) / (len(addresses) - index)
             try:
                 async with asyncio.timeout_at(limit):
-                    return await Connection.open(endpoint, address, self._context, self._hostname)
+                    return await Connection.open(endpoint, address, trust, name, self._hostname)
             except TimeoutError:
                 failure = Unreachable(f"{endpoint}: no answer in time")
             except Broken as why:

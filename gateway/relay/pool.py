@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from gateway.clock import Clock
 from gateway.relay.client import Connection
@@ -26,6 +27,7 @@ class Bounds:
     connections: int
     idle_seconds: float = 60.0  # below the patience of any server (RFC 5321 section 4.5.3.2: 5 minutes)
     transactions: int = 500  # then a new connection: load balancers in between get to choose again
+    age_seconds: float = 900.0  # what proved the backend then (certificate, TLSA records) may have changed since
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Idle:
 
     since: float
     transactions: int
+    age: float = 0.0  # seconds since it was opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,9 @@ def choose(idle: Sequence[Idle], busy: int, bounds: Bounds, now: float, *, fresh
     retire = tuple(
         index
         for index, one in enumerate(idle)
-        if now - one.since >= bounds.idle_seconds or one.transactions >= bounds.transactions
+        if now - one.since >= bounds.idle_seconds
+        or one.age >= bounds.age_seconds
+        or one.transactions >= bounds.transactions
     )
     living = [index for index in range(len(idle)) if index not in retire]
     if busy >= bounds.connections:
@@ -75,6 +80,7 @@ class Pool:
         self._clock = clock
         self._dial = dial
         self._idle: list[tuple[Connection, float]] = []
+        self._opened: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._leaving: set[Connection] = set()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._promised = 0  # places of those who were woken and have not run yet
@@ -90,13 +96,9 @@ class Pool:
         """A connection, to be given back. Raises `Broken`; both limits are times of the loop."""
         while True:
             self._idle = [entry for entry in self._idle if entry[0].usable]
-            choice = choose(
-                [Idle(since, connection.transactions) for connection, since in self._idle],
-                self.busy + self._promised,
-                self._bounds,
-                self._clock.monotonic(),
-                fresh=fresh,
-            )
+            now = self._clock.monotonic()
+            idle = [Idle(since, one.transactions, now - self._opened.get(one, now)) for one, since in self._idle]
+            choice = choose(idle, self.busy + self._promised, self._bounds, now, fresh=fresh)
             chosen = self._idle[choice.reuse][0] if choice.action == "reuse" else None
             self._retire({self._idle[index][0] for index in choice.retire})
             if choice.action == "wait":
@@ -107,7 +109,9 @@ class Pool:
                 self._idle = [entry for entry in self._idle if entry[0] is not chosen]
                 return chosen
             try:
-                return await self._dial(open_by)
+                connection = await self._dial(open_by)
+                self._opened[connection] = self._clock.monotonic()
+                return connection
             except BaseException:
                 self.busy -= 1
                 self._wake()
@@ -123,6 +127,12 @@ class Pool:
                 self._idle.append((connection, self._clock.monotonic()))
                 self._arm()
         self._wake()
+
+    def retired(self) -> bool:
+        """Takes leave of all idle connections of a host that is used no more; true when none is left or lent."""
+        self._retire({connection for connection, _ in self._idle})
+        self._leaving = {connection for connection in self._leaving if not connection.gone}
+        return not (self.busy or self._promised or self._waiters or self._leaving)
 
     async def close(self) -> None:
         """Takes leave of all idle connections; those lent say QUIT when they come back."""

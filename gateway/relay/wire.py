@@ -18,6 +18,7 @@ from typing import cast
 
 from gateway.relay.fate import Broken, Lost, OutOfPlace, Untrusted
 from gateway.relay.response import Garbled, Response, ResponseReader
+from gateway.tls import Trust, peer_chain
 
 
 class Wire(asyncio.Protocol):
@@ -99,13 +100,14 @@ class Wire(asyncio.Protocol):
             await self._wait()
         return self._responses.popleft()
 
-    async def start_tls(self, context: ssl.SSLContext, name: str) -> None:
-        """Goes on inside TLS, or raises `Broken` with the connection closed: there is no way back to clear text."""
+    async def start_tls(self, trust: Trust, name: str) -> None:
+        """Goes on inside TLS with who proved itself, or raises `Broken` with the connection closed: there is no way
+        back to clear text."""
         if self.broken is not None:
             raise self.broken
         assert self._transport is not None
         try:
-            transport = await self._loop.start_tls(self._transport, self, context, server_hostname=name)
+            transport = await self._loop.start_tls(self._transport, self, trust.context, server_hostname=name)
         except (OSError, ssl.SSLError, ValueError) as why:  # ValueError: a name that OpenSSL cannot check
             self.abort()
             raise Untrusted(f"TLS: {why}") from None
@@ -117,7 +119,17 @@ class Wire(asyncio.Protocol):
             raise Untrusted("TLS: connection lost")
         self._transport = transport
         self._reader = ResponseReader()
+        fault = trust.judge(peer_chain(transport.get_extra_info("ssl_object"))) if trust.judge else ""
+        if fault:
+            self.abort()
+            raise Untrusted(f"TLS: {fault}")
         self.encrypted = True
+
+    def keep_session(self, trust: Trust, name: str) -> None:
+        """Lets the next connection to that name resume this one's TLS session."""
+        assert self._transport is not None
+        connection = self._transport.get_extra_info("ssl_object")
+        trust.context.remember(name, None if connection is None else connection.session)
 
     def close(self, farewell: bytes = b"") -> None:
         """Says farewell and closes in good order; the reply is not awaited."""

@@ -2,9 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import uvloop
 from gateway.cli.testca import TestCa
 from gateway.clock import ManualClock
 from gateway.config import load_config
+from gateway.dns.answer import Response
 from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
@@ -22,7 +23,9 @@ from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
 from gateway.mail.message import Message
 from gateway.mail.terms import Unavailable
 from gateway.relay.delivery import Fate, Relay
+from gateway.relay.sts import Fetch
 from tests.outages.backend import Backend
+from tests.support import certificates
 
 NAME = "backend.example"
 OCTETS = b"From: <a@example.org>\r\nSubject: x\r\n\r\nhello\r\n.dot\r\n..two\r\nend\r\n"
@@ -55,6 +58,19 @@ class Memory:
         self.known.pop((backend, address), None)
 
 
+class Signed:
+    """A zone file that DNSSEC vouches for, but for the names in `insecure`. `asked` are the questions."""
+
+    def __init__(self, zone: Mapping[str, Any], insecure: Collection[str] = ()) -> None:
+        self.zone = Zone(zone)
+        self.insecure = insecure
+        self.asked: list[tuple[str, str]] = []
+
+    async def ask(self, name: str, rdtype: str, timeout: float) -> Response:
+        self.asked.append((name, rdtype))
+        return replace(await self.zone.ask(name, rdtype, timeout), authenticated=name not in self.insecure)
+
+
 class Rig:
     """One CA in `directory`, any number of backends, and relays in front of them."""
 
@@ -69,14 +85,17 @@ class Rig:
         self._relays: list[Relay] = []
 
     def context(self, kind: str = "good") -> ssl.SSLContext:
-        """The server side's TLS: good, expired, wrong-name, wrong-ca or old."""
-        pair = {
-            "good": lambda: self.good,
-            "old": lambda: self.good,
-            "expired": lambda: self.ca.issue(NAME, expired=True, file="expired"),
-            "wrong-name": lambda: self.ca.issue("other.example", file="wrong-name"),
-            "wrong-ca": lambda: self.other_ca.issue(NAME, file="wrong-ca"),
-        }[kind]()
+        """The server side's TLS: good, old, or with one of the bad certificates of `certificates.KINDS`."""
+        if kind in ("good", "old"):
+            pair = self.good
+        elif kind == "wrong-ca":
+            pair = self.other_ca.issue(NAME, file="wrong-ca")
+        elif kind == "expired":
+            pair = self.ca.issue(NAME, expired=True, file="expired")
+        elif kind == "wrong-name":
+            pair = self.ca.issue("other.example", file="wrong-name")
+        else:
+            pair = certificates.write(self.directory, kind, NAME, self.ca)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.certificate, pair.key)
         if kind == "old":
@@ -98,12 +117,23 @@ class Rig:
         share: dict[str, int] | int = 5,
         hosts: list[str] | None = None,
         name: str = NAME,
+        tls: str = "",
+        mx: str = "",
+        more: str = "",
+        zone: Mapping[str, Any] | None = None,
+        insecure: Collection[str] = (),
+        fetch: Fetch | None = None,
     ) -> Relay:
-        where = hosts or [f"127.0.0.1:{port}" for port in ports]
+        """A relay before those ports, or before `hosts` or `mx`. `tls` and `more` are YAML of the backend.
+
+        With `zone` DNS says that and validates it all, but for the names in `insecure`.
+        """
+        listed = ", ".join(f'"{h}"' for h in hosts or [f"127.0.0.1:{port}" for port in ports])
+        where = f"mx: {mx}" if mx else f"hosts: [{listed}]"
         (self.directory / "policies").mkdir(exist_ok=True)
         (self.directory / "policies" / "empty.yaml").write_text("rules: []\n")
-        zone = self.directory / "zone.json"
-        zone.write_text('{"mail.example": {"A": ["127.0.0.1"]}, "two.example": {"A": ["127.0.0.2", "127.0.0.1"]}}')
+        file = self.directory / "zone.json"
+        file.write_text('{"mail.example": {"A": ["127.0.0.1"]}, "two.example": {"A": ["127.0.0.2", "127.0.0.1"]}}')
         path = self.directory / "gatepost.yaml"
         path.write_text(
             f"""hostname: mx.example.com
@@ -111,8 +141,9 @@ listeners: [{{bind: "127.0.0.1:2525", starttls: "off"}}]
 domains: {{example.com: {{backend: main}}, "*.example.net": {{backend: main}}}}
 backends:
   main:
-    hosts: [{", ".join(f'"{h}"' for h in where)}]
-    tls: {{ca: ca.pem, name: {name}, minimum: "{minimum}"}}
+    {where}
+    tls: {tls or f'{{ca: ca.pem, name: {name}, minimum: "{minimum}"}}'}
+    {more}
     verify_recipients: {verify}
 policies: policies
 state: sqlite:{self.directory}/state.db
@@ -122,8 +153,9 @@ deadlines: {{backend: {int(seconds * 1000)}ms}}
         )
         config = load_config(path, DiskFiles())
         assert config.dns.zone is not None
-        resolver = Resolver(Zone.load(config.dns.zone, DiskFiles()), self.clock)
-        relay = Relay(config, config.hostname, resolver, self.store, self.clock, share)  # type: ignore[arg-type]
+        source = Zone.load(config.dns.zone, DiskFiles()) if zone is None else Signed(zone, insecure)
+        resolver = Resolver(source, self.clock)
+        relay = Relay(config, config.hostname, resolver, self.store, self.clock, share, fetch=fetch)  # type: ignore[arg-type]
         self._relays.append(relay)
         return relay
 

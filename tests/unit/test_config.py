@@ -58,7 +58,10 @@ def test_the_least_configuration_and_its_defaults(operator: Operator) -> None:
     assert (listener.starttls, listener.implicit_tls) == ("offered", False)
     assert [(pair.certificate.name, pair.key.name) for pair in listener.tls] == [("mx.pem", "mx.key")]
     backend = config.backends["main"]
-    assert backend.tls.model_dump() == {"verify": "pkix", "ca": None, "name": None, "minimum": "1.2"}
+    assert backend.tls.model_dump() == {
+        "verify": "pkix", "ca": None, "name": None, "fingerprints": (), "client_certificate": None, "minimum": "1.2",
+    }  # fmt: skip
+    assert (backend.mx, backend.order, backend.tell_client) == (None, "failover", "off")
     assert backend.verify_recipients != "off"
     assert (backend.verify_recipients.positive, backend.verify_recipients.negative) == (86_400, 1800)
     assert backend.connections == 20

@@ -12,8 +12,8 @@ from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
 from gateway.mail.terms import Unavailable
+from gateway.relay.addresses import Addresses
 from gateway.relay.delivery import Delivered
-from gateway.relay.hosts import Addresses
 from tests.outages.rig import Rig, deliver, run
 
 ZONE = {

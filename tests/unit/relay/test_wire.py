@@ -10,6 +10,7 @@ import pytest
 from gateway.relay.fate import Lost, OutOfPlace, Untrusted
 from gateway.relay.response import Response
 from gateway.relay.wire import Wire
+from gateway.tls import Context, Trust
 
 
 class Socket:
@@ -157,10 +158,10 @@ def test_there_is_no_way_back_from_starttls(
         monkeypatch.setattr(asyncio.get_running_loop(), "start_tls", start_tls)
         wire.data_received(b"220 x\r\n")
         with pytest.raises(error):
-            await wire.start_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "x")
+            await wire.start_tls(Trust(Context(ssl.PROTOCOL_TLS_CLIENT)), "x")
         assert transport.ended == "abort"
         assert not wire.encrypted
         with pytest.raises(Lost):
-            await wire.start_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "x")
+            await wire.start_tls(Trust(Context(ssl.PROTOCOL_TLS_CLIENT)), "x")
 
     run(test)
