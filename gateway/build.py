@@ -24,9 +24,11 @@ from gateway.checks.helo import Helo
 from gateway.checks.iprev import Iprev
 from gateway.checks.mail import Mail
 from gateway.checks.organization import Organization
+from gateway.checks.seal import Sealer
 from gateway.checks.spf import Spf
 from gateway.clock import Clock
 from gateway.config import Config, Listener, load_config
+from gateway.config.certificate import signing_key
 from gateway.config.dnsbl import Replies
 from gateway.dns.resolver import Resolver
 from gateway.dns.stub import Stub
@@ -96,7 +98,17 @@ def build(
     config = made.config
     share = {name: max(1, backend.connections // workers) for name, backend in config.backends.items()}
     way_out = relay(config, config.hostname, resolver, store, clock, share, files=made.files)
-    return House(config, made.policy, checks(made, resolver, clock), way_out, resolver, store, clock, journal)
+    return House(
+        config,
+        made.policy,
+        checks(made, resolver, clock),
+        way_out,
+        resolver,
+        store,
+        clock,
+        journal,
+        _sealer(config, made.files),
+    )
 
 
 def checks(made: Plan, resolver: Resolver, clock: Clock) -> Mapping[type[AnyCheck], AnyCheck]:
@@ -128,6 +140,11 @@ def _lists(config: Config) -> list[List]:
 
 def _counts(replies: tuple[Replies, ...], address: str) -> bool:
     return any(reply.hold(address) for reply in replies)
+
+
+def _sealer(config: Config, files: Files) -> Sealer | None:
+    seal = config.seal
+    return seal and Sealer(seal.domain, seal.selector, signing_key(files.read(seal.key)))
 
 
 def resolver_of(config: Config, files: Files, clock: Clock) -> Resolver:

@@ -1,12 +1,14 @@
 """The dress of a message for the backend: what stands on top of it, and which of its fields are left out.
 
-On top, newest first (RFC 5321 section 4.4, RFC 8601 section 4): our Authentication-Results, our Received, the tags of
-the policy. Left out: fields that claim to be our results (RFC 8601 section 5), for a backend believes them. Nothing
-else of the message is touched, so signatures stay whole.
+On top, newest first (RFC 5321 section 4.4, RFC 8601 section 4): our ARC set where the configuration has a key for it,
+our Authentication-Results, our Received, the tags of the policy. Left out: fields that claim to be our results (RFC
+8601 section 5), for a backend believes them. Nothing else of the message is touched, so signatures stay whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from gateway.checks.arc import ArcFact
+from gateway.checks.seal import Sealer
 from gateway.mail.authres import claims, results
 from gateway.mail.envelope import Transaction
 from gateway.mail.message import Message
@@ -39,9 +41,36 @@ def prepended(
     return b"".join(fields)
 
 
-def removed(message: Message, hostname: str) -> frozenset[int]:
-    """The places of the fields that speak in our name."""
-    return frozenset(place for place, field in enumerate(message.fields) if claims(field, hostname))
+def removed(message: Message, hostname: str, proven: Collection[int] = ()) -> frozenset[int]:
+    """The places of the fields that speak in our name; those in `proven` are ours indeed."""
+    return frozenset(
+        place for place, field in enumerate(message.fields) if place not in proven and claims(field, hostname)
+    )
+
+
+def ours(sealer: Sealer | None, arc: ArcFact) -> frozenset[int]:
+    """The places of ARC-Authentication-Results that we sealed ourselves, on a way that led back to us.
+
+    The chain passes, so nobody changed them; without them it would be torn for everybody behind us.
+    """
+    if sealer is None:
+        return frozenset()
+    return frozenset(place for place, domain in arc.proven if domain == sealer.domain)
+
+
+async def sealed(
+    sealer: Sealer | None,
+    message: Message,
+    gone: Collection[int],
+    hostname: str,
+    clauses: Sequence[str],
+    arc: ArcFact,
+    now: float,
+) -> bytes:
+    """Our ARC set over the mail without the fields `gone`; b"" without a key, or where there is nothing to seal."""
+    if sealer is None:
+        return b""
+    return await sealer.seal(message, gone, hostname, clauses, arc, now)
 
 
 def _field(name: str, value: str) -> bytes:

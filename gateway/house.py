@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.checks.facts import AnyCheck
+from gateway.checks.seal import Sealer
 from gateway.clock import Clock
 from gateway.config import Config
 from gateway.dns.resolver import Resolver
@@ -25,6 +26,7 @@ class House:
     store: Store
     clock: Clock
     journal: Journal | None = None
+    sealer: Sealer | None = None
     #: Dotted name of a fact to the check that gives it.
     providers: Mapping[str, type[AnyCheck]] = field(init=False)
     #: Checks to start while the client says EHLO: they need its address alone, wait for others, and a rule names them.

@@ -19,10 +19,11 @@ from dataclasses import replace
 
 from gateway import metrics
 from gateway.account import Account
+from gateway.checks.arc import Arc
 from gateway.checks.check import Named
 from gateway.checks.facts import Facts
 from gateway.checks.iprev import Iprev
-from gateway.dress import prepended, removed
+from gateway.dress import ours, prepended, removed, sealed
 from gateway.hearing import LiveHearing
 from gateway.house import House
 from gateway.log import log
@@ -250,8 +251,11 @@ class Journey:
             self.tx, house.config.hostname, house.clock.now(), client_name, clauses, self._hearing.progress.tags,
             held=verdict.rule if quarantined and verdict else "",
         )  # fmt: skip
+        hostname, arc = house.config.hostname, await self.facts.get(Arc)
+        gone = removed(message, hostname, ours(house.sealer, arc))
+        fields = await sealed(house.sealer, message, gone, hostname, clauses, arc, house.clock.now()) + fields
         started = house.clock.monotonic()
-        fate = await house.relay.deliver(backend, self.tx, fields, removed(message, house.config.hostname), target)
+        fate = await house.relay.deliver(backend, self.tx, fields, gone, target)
         self.account.timings["relay"] = seconds = house.clock.monotonic() - started
         self.account.fate = type(fate).__name__.lower()
         self.account.fate_detail = fate.host if isinstance(fate, Delivered) else ""

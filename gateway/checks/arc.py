@@ -27,20 +27,24 @@ if TYPE_CHECKING:
     from gateway.checks.facts import Facts
 
 SET_LIMIT = 50
-_RESULTS, _MESSAGE, _SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
-_KINDS = frozenset({_RESULTS, _MESSAGE, _SEAL})
+RESULTS, MESSAGE, SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
+FIELD_KEYS = frozenset({RESULTS, MESSAGE, SEAL})
 _WSP = b" \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class ArcFact:
-    """`sealer` is the domain of the last seal of a chain that passes, else ""; `sets` how many there are."""
+    """`sealer` is the domain of the last seal of a chain that passes, else ""; `sets` how many there are.
+
+    `proven` are its ARC-Authentication-Results: the number of the field, and the domain that sealed it.
+    """
 
     result: Result
     sealer: str = ""
     trusted: bool = False
     sets: int = 0
     why: str = ""
+    proven: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,11 @@ class Arc(Check[ArcFact]):
         if fact.result is not Result.PASS:
             return fact
         trusted = self._trusted() if callable(self._trusted) else self._trusted
-        return ArcFact(fact.result, fact.sealer, fact.sealer in trusted, fact.sets)
+        return replace(fact, trusted=fact.sealer in trusted)
 
     async def verify(self, message: Message) -> ArcFact:
         """The state of the chain; `trusted` is left false."""
-        if not any(field.key in _KINDS for field in message.fields):
+        if not any(field.key in FIELD_KEYS for field in message.fields):
             return ArcFact(Result.NONE)
         if message.malformed:
             return ArcFact(Result.FAIL, why="the header is malformed")
@@ -109,7 +113,7 @@ class Arc(Check[ArcFact]):
         seals = [_seal(one.seal_tags) for one in sets]
         last = sets[-1]
         terms = signature.terms(last.message_tags)
-        if _SEAL in terms.names:  # section 4.1.2: h= never covers a seal
+        if SEAL in terms.names:  # section 4.1.2: h= never covers a seal
             raise Refused(Result.FAIL, "an ARC-Message-Signature covers a seal")
         for one in sets:
             signature.number(one.message_tags, "t")
@@ -133,7 +137,8 @@ class Arc(Check[ArcFact]):
             keys = verifier.keys(seal.key_name, seal.key_type, seal.hash_name)
             if not any(key.verifies(seal.signature, digest.digest(), seal.hash_name) for key in keys):
                 raise Refused(Result.FAIL, "a seal does not match")
-        return ArcFact(Result.PASS, seals[-1].domain, sets=len(sets))
+        proven = tuple((one.results, seal.domain) for one, seal in zip(sets, seals, strict=True))
+        return ArcFact(Result.PASS, seals[-1].domain, sets=len(sets), proven=proven)
 
     def named(self, fact: ArcFact) -> Named:
         return {"arc.result": str(fact.result), "arc.sealer": fact.sealer, "arc.trusted": fact.trusted}
@@ -147,45 +152,46 @@ class Arc(Check[ArcFact]):
 
 def _sets(message: Message) -> list[_Set]:
     """The sets in order, each whole and each instance there once; `Refused` or `BadTagList` where not."""
-    numbers: dict[bytes, dict[int, int]] = {kind: {} for kind in _KINDS}
+    numbers: dict[bytes, dict[int, int]] = {kind: {} for kind in FIELD_KEYS}
     tags: dict[int, dict[str, bytes]] = {}
     for number, field in enumerate(message.fields):
         kind = field.key
-        if kind not in _KINDS:
+        if kind not in FIELD_KEYS:
             continue
         if len(tags) > 2 * SET_LIMIT:
             raise Refused(Result.FAIL, "too many ARC fields")
-        if kind == _RESULTS:
-            instance = _instance(_first_tag(field.value))
+        if kind == RESULTS:
+            place = instance(first_tag(field.value))
         else:
             tags[number] = taglist.parse(field.value)
-            instance = _instance(tags[number].get("i", b""))
-        if instance in numbers[kind]:
+            place = instance(tags[number].get("i", b""))
+        if place in numbers[kind]:
             raise Refused(Result.FAIL, "an instance is there twice")
-        numbers[kind][instance] = number
-    count = len(numbers[_SEAL])
+        numbers[kind][place] = number
+    count = len(numbers[SEAL])
     whole = set(range(1, count + 1))
-    if not count or any(set(numbers[kind]) != whole for kind in _KINDS):
+    if not count or any(set(numbers[kind]) != whole for kind in FIELD_KEYS):
         raise Refused(Result.FAIL, "the sets are not whole")
     sets = []
-    for instance in range(1, count + 1):
-        results, text, seal = (numbers[kind][instance] for kind in (_RESULTS, _MESSAGE, _SEAL))
+    for place in range(1, count + 1):
+        results, text, seal = (numbers[kind][place] for kind in (RESULTS, MESSAGE, SEAL))
         one = _Set(results, text, seal, tags[text], tags[seal])
         # Section 5.2 steps 2 and 3: cv=fail anywhere is a chain that failed already.
-        if one.seal_tags.get("cv") != (b"none" if instance == 1 else b"pass"):
+        if one.seal_tags.get("cv") != (b"none" if place == 1 else b"pass"):
             raise Refused(Result.FAIL, "cv= is wrong")
         sets.append(one)
     return sets
 
 
-def _first_tag(value: bytes) -> bytes:
+def first_tag(value: bytes) -> bytes:
     """The value of `i=` where it stands first and a semicolon ends it (section 4.1.1)."""
     first, semicolon, _ = value.partition(b";")
     name, equals, instance = first.partition(b"=")
     return instance.strip(_WSP) if semicolon and equals and name.strip(_WSP) == b"i" else b""
 
 
-def _instance(value: bytes) -> int:
+def instance(value: bytes) -> int:
+    """The number of a set; `Refused` where it is none."""
     if not (value.isdigit() and len(value) <= 2 and 1 <= int(value) <= SET_LIMIT):
         raise Refused(Result.FAIL, "i= is no instance")
     return int(value)

@@ -8,7 +8,7 @@ expression, no loop over lines, and no state that grows with the message. Called
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from gateway.mail.message import Message
+from gateway.mail.message import Field, Message
 
 _CRLF = b"\r\n"
 _CRLF_BLOCK = _CRLF * 4096
@@ -25,13 +25,13 @@ def relaxed_field(raw_field: bytes) -> bytes:
 
 
 class Header:
-    """The header fields of one message as several signatures look at them; each is put in relaxed form once."""
+    """Header fields as several signatures look at them; each is put in relaxed form once."""
 
-    def __init__(self, message: Message) -> None:
-        self._raw = [field.raw for field in message.fields]
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._raw = [field.raw for field in fields]
         self._relaxed: dict[int, bytes] = {}
         self._by_name: dict[bytes, list[int]] = {}
-        for number, field in enumerate(message.fields):
+        for number, field in enumerate(fields):
             self._by_name.setdefault(field.key, []).append(number)
 
     def relaxed(self, number: int) -> bytes:
@@ -42,7 +42,10 @@ class Header:
         return form
 
     def selected(self, names: Sequence[bytes], own: int, *, relaxed: bool) -> list[bytes]:
-        """The fields that `names` (lower case) choose, bottom up; `own`, the signature itself, is never among them."""
+        """The fields that `names` (lower case) choose, bottom up.
+
+        `own`, the signature itself, is never among them; -1 where it is not there yet.
+        """
         left: dict[bytes, list[int]] = {}
         chosen: list[bytes] = []
         for name in names:

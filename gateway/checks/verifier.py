@@ -32,7 +32,7 @@ class Verifier:
         self._resolver = resolver
         self._allow_sha1 = allow_sha1
         self._min_rsa_bits = min_rsa_bits
-        self._header = Header(message)
+        self._header = Header(message.fields)
         self._bodies: dict[tuple[bool, str], bytes] = {}
         self._records: dict[str, tuple[bytes, ...] | None] = {}
         self._keys: dict[tuple[str, str, str], list[Key]] = {}

@@ -47,9 +47,11 @@ def clause(method: str, result: str, properties: Iterable[tuple[str, str]] = (),
     return " ".join(words)
 
 
-def results(hostname: str, clauses: Sequence[str]) -> bytes:
-    """The whole field in our name, one clause a line, `none` without clauses."""
+def results(hostname: str, clauses: Sequence[str], *, instance: int = 0) -> bytes:
+    """The whole field in our name, one clause a line, `none` without clauses; that of an ARC set with `instance`."""
     lines = [f"Authentication-Results: {hostname};"]
+    if instance:  # RFC 8617 section 4.1.1
+        lines = [f"ARC-Authentication-Results: i={instance}; {hostname};"]
     for number, text in enumerate(clauses or ("none",)):
         end = ";" if number + 1 < len(clauses) else ""
         lines.extend(_folded(printable(text, limit=4000) + end))

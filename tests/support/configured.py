@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from gateway.cli.testca import TestCa
@@ -39,6 +39,7 @@ def furnish(folder: Path) -> None:
     (folder / "damaged.pem").write_bytes(whole[:200] + whole[300:])
     _rsa(folder, "rsa", 2048)
     _rsa(folder, "weak", 1024)
+    _key(folder / "elliptic.key", ec.generate_private_key(ec.SECP256R1()))
     key = serialization.load_pem_private_key((folder / "mx.key").read_bytes(), None)
     locked = serialization.BestAvailableEncryption(b"sesame")
     (folder / "encrypted.key").write_bytes(
@@ -47,6 +48,11 @@ def furnish(folder: Path) -> None:
     (folder / "policies" / "lists").mkdir(parents=True)
     (folder / "policies" / "10-empty.yaml").write_text("rules: []\n")
     (folder / "zone.json").write_text("{}\n")
+
+
+def _key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(*form))
 
 
 def _rsa(folder: Path, stem: str, bits: int) -> None:

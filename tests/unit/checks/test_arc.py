@@ -64,7 +64,9 @@ def verify(octets: bytes, records: dict[str, Any] | None = None) -> ArcFact:
 
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_a_good_chain_passes(length: int) -> None:
-    assert verify(chain(length)) == ArcFact(Result.PASS, "example.org", sets=length)
+    found = verify(chain(length))
+    assert found == ArcFact(Result.PASS, "example.org", sets=length, proven=found.proven)
+    assert [domain for _, domain in found.proven] == ["example.org"] * length
 
 
 def test_ed25519_seals_pass() -> None:

@@ -76,7 +76,7 @@ def test_relaxed_field(field: bytes, form: bytes) -> None:
 
 
 def test_fields_are_chosen_from_the_bottom() -> None:
-    header = Header(Message.from_octets(b"A: 1\r\nB: 2\r\nA: 3\r\nA: 4\r\n\r\n"))
+    header = Header(Message.from_octets(b"A: 1\r\nB: 2\r\nA: 3\r\nA: 4\r\n\r\n").fields)
     assert header.selected([b"a", b"a", b"b", b"c", b"a", b"a"], 0, relaxed=False) == [
         b"A: 4\r\n", b"A: 3\r\n", b"B: 2\r\n",
     ]  # fmt: skip
