@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from gateway import metrics
 from gateway.checks.check import Check, Named
+from gateway.dns.questions import Questions, noting
 from gateway.log import log
 from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Unavailable
@@ -36,6 +37,7 @@ class Facts:
         self._tasks: dict[type[AnyCheck], asyncio.Task[Any]] = {}
         self._failed: dict[str, str] = {}
         self._seconds: dict[str, float] = {}
+        self._questions = Questions()
 
     async def get(self, kind: type[Check[F]]) -> F:
         """The fact of that check. Never raises but for cancellation of the asker."""
@@ -63,7 +65,13 @@ class Facts:
         """Check to how long it took, for the checks that are done."""
         return {**self._parent.seconds, **self._seconds} if self._parent is not None else dict(self._seconds)
 
+    @property
+    def questions(self) -> dict[str, str]:
+        """The DNS questions that the checks asked, with the answers in short (the parent's included)."""
+        return {**self._parent.questions, **self._questions.told()} if self._parent else self._questions.told()
+
     async def _run(self, check: AnyCheck) -> object:
+        noting.set(self._questions)  # of this task and those that it starts
         started = time.monotonic()
         fact = await self._fact(check)
         self._seconds[check.name] = seconds = time.monotonic() - started

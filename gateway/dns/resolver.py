@@ -18,6 +18,7 @@ from typing import Literal, cast, overload
 from gateway.clock import Clock
 from gateway.dns.answer import NO_SUCH_NAME, Answer, Mx, NameType, RdType, Record, Response, Source, TextType, Tlsa
 from gateway.dns.names import canonical, reverse_name
+from gateway.dns.questions import noting, short
 from gateway.log import log
 from gateway.mail.terms import Unavailable
 
@@ -41,6 +42,7 @@ class _Entry:
     answer: Answer[Record] | None
     why: str
     octets: int
+    short: str  # for the journal
 
 
 class Resolver:
@@ -85,6 +87,8 @@ class Resolver:
             flight = asyncio.get_running_loop().create_task(self._fly(key))
             self._flights[key] = flight
         entry = await asyncio.shield(flight)
+        if (questions := noting.get()) is not None:
+            questions.note(key, entry.short)
         if entry.answer is None:
             raise Unavailable(entry.why)
         return entry.answer
@@ -99,6 +103,8 @@ class Resolver:
         if entry is None or entry.expires <= self._clock.monotonic():
             return None
         self._cache.move_to_end((name, rdtype))
+        if (questions := noting.get()) is not None:
+            questions.note((name, rdtype), entry.short)
         if entry.answer is None:
             raise Unavailable(entry.why)
         return entry.answer
@@ -126,7 +132,7 @@ class Resolver:
             why = f"DNS: internal error for {key[0]} {key[1]}"
         finally:
             self._flights.pop(key, None)
-        entry = _Entry(self._clock.monotonic() + ttl, answer, why, _octets(key, answer))
+        entry = _Entry(self._clock.monotonic() + ttl, answer, why, _octets(key, answer), short(answer, why))
         self._remember(key, entry)
         return entry
 

@@ -6,6 +6,9 @@ from typing import ClassVar
 
 from gateway.checks.check import Check, Named
 from gateway.checks.facts import Facts
+from gateway.clock import ManualClock
+from gateway.dns.resolver import Resolver
+from gateway.dns.zone import Zone
 from gateway.mail.envelope import Envelope, Session, Transaction
 from gateway.mail.terms import Stage, Unavailable
 
@@ -51,6 +54,28 @@ class Down(Base):
 
     async def run(self, tx: Transaction, facts: Facts) -> Word:
         raise Unavailable("DNS: no answer")
+
+
+class Asking(Base):
+    name = "asking"
+
+    def __init__(self, resolver: Resolver) -> None:
+        super().__init__()
+        self.resolver = resolver
+
+    async def run(self, tx: Transaction, facts: Facts) -> Word:
+        await self.resolver.txt("example.org")
+        await facts.get(Reverse)
+        return Word("pass")
+
+
+class Reverse(Asking):
+    name = "session"
+    once = True
+
+    async def run(self, tx: Transaction, facts: Facts) -> Word:
+        await self.resolver.query("1.2.0.192.in-addr.arpa", "PTR")
+        return Word("pass")
 
 
 class Broken(Base):
@@ -140,5 +165,24 @@ def test_closing_ends_what_still_runs() -> None:
         await facts.close()
         assert task.cancelled()
         assert facts.known() == {}
+
+    asyncio.run(scenario())
+
+
+def test_the_dns_questions_of_a_transaction_and_its_session_are_told() -> None:
+    async def scenario() -> None:
+        zone = {"example.org": {"TXT": ["v=spf1 -all"]}, "1.2.0.192.in-addr.arpa": {"PTR": ["a.example.org"]}}
+        resolver = Resolver(Zone(zone), ManualClock())
+        checks = {Asking: Asking(resolver), Reverse: Reverse(resolver)}
+        session = Facts(checks, transaction())
+        for _ in range(2):  # the second time from the cache, and the session's is not asked again
+            facts = Facts(checks, transaction(), session)
+            assert facts.questions == session.questions
+            await facts.get(Asking)
+            assert facts.questions == {
+                "1.2.0.192.in-addr.arpa PTR": "a.example.org",
+                "example.org TXT": '"v=spf1 -all"',
+            }
+        assert session.questions == {"1.2.0.192.in-addr.arpa PTR": "a.example.org"}
 
     asyncio.run(scenario())
