@@ -5,11 +5,12 @@ reply ends with) and once more when the transaction ends; the later entry replac
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gateway import metrics
 from gateway.checks.check import Named
-from gateway.journal import Entry, Journal, Spoken
+from gateway.journal import Asked, Entry, Journal, Judged, Spoken
 from gateway.log import log
 from gateway.mail.envelope import Transaction
 from gateway.mail.reply import Reply
@@ -37,11 +38,14 @@ class Account:
     revision: str
     facts: Named = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    dns: dict[str, str] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     verdicts: list[Spoken] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     observed: tuple[tuple[str, str], ...] = ()
     fired: tuple[str, ...] = ()
+    asked: list[Asked] = field(default_factory=list)
+    judged: Judged = field(default_factory=Judged)
     client_name: str = ""
     backend: str = ""
     fate: str = "none"
@@ -60,6 +64,16 @@ class Account:
         if recipient and not reply.accepted:
             self.refused.append(recipient)
 
+    def hear(self, asked: Asked) -> None:
+        """Notes what the policy was asked about a recipient."""
+        if len(self.asked) < _VERDICTS:
+            self.asked.append(asked)
+
+    def did(self, observed: Iterable[tuple[str, str]], fired: Iterable[str]) -> None:
+        """Notes which rules acted, or would have: of all recipients together."""
+        self.observed = tuple(dict.fromkeys((*self.observed, *observed)))
+        self.fired = tuple(dict.fromkeys((*self.fired, *fired)))
+
     def entry(self) -> Entry:
         """The journal's entry as things stand."""
         tx, last = self.tx, self.verdicts[-1] if self.verdicts else None
@@ -77,12 +91,17 @@ class Account:
             size=tx.message.size if tx.message is not None else tx.envelope.declared_size,
             facts=dict(self.facts),
             failed=dict(self.failed),
+            dns=dict(self.dns),
             stage=last.stage if last else "",
             action=last.action if last else "",
             rule=last.rule if last else "",
             because=last.because if last else "",
             reply=last.reply if last else "",
             verdicts=tuple(self.verdicts),
+            asked=tuple(self.asked),
+            judged=self.judged,
+            fired=self.fired,
+            observed=self.observed,
             backend=self.backend,
             fate=self.fate,
             fate_detail=self.fate_detail,

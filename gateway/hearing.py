@@ -50,6 +50,9 @@ class Hearing(ABC):
         self._values: Named = {}
         #: What the policy did so far, through all stages.
         self.progress = Progress()
+        #: What effects answered, by their label: before RCPT; with each recipient, what came before included; at DATA.
+        self.outcomes: dict[str, str] = {}
+        self._early: dict[str, str] = {}
 
     def values(self) -> Named:
         """All facts known by now, by their dotted names; the last recipient's own among them."""
@@ -70,6 +73,8 @@ class Hearing(ABC):
         `own` are the facts that no check gives, `known` asks the backend for the fact `rcpt.known`.
         """
         self._values.update(own)
+        if stage >= Stage.RCPT:
+            self.outcomes = dict(self._early) if stage is Stage.RCPT else {}
         if known is not None:
             self._values.pop("rcpt.known", None)  # the last recipient's
         while True:
@@ -80,7 +85,10 @@ class Hearing(ABC):
                 case Need(facts=names):
                     await self._fetch(names, stage, known)
                 case Effect() as effect:
-                    progress = progress.with_outcome(effect.rule, await self.perform(effect, recipient))
+                    self.outcomes[effect.label] = answer = await self.perform(effect, recipient)
+                    if stage < Stage.RCPT:
+                        self._early[effect.label] = answer
+                    progress = progress.with_outcome(effect.rule, answer)
                 case outcome:
                     self.progress = judged.progress
                     return outcome

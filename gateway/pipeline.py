@@ -26,6 +26,7 @@ from gateway.checks.iprev import Iprev
 from gateway.dress import ours, prepended, removed, sealed
 from gateway.hearing import LiveHearing
 from gateway.house import House
+from gateway.journal import Asked, Judged
 from gateway.log import log
 from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
@@ -72,6 +73,7 @@ class Pipeline:
         journey = Journey(self.house, _before_mail(session), facts)
         verdict = await journey.judge(Stage.CONNECT)
         if verdict is not None and verdict.now and verdict.final:
+            journey.account.hear(Asked("", "connect", action=verdict.action.value, rule=verdict.rule))
             reply = journey.speak(Stage.CONNECT, verdict)
             await journey.end()
             return reply
@@ -176,15 +178,19 @@ class Journey:
         if self._backend and self._backend != backend:
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
         verdict, known = await self._judge_sender(), None
+        own = self._own(recipient.mailbox)
         if verdict is None or not verdict.final:
-            verdict, known = await self._judge_recipient(recipient, backend)
+            verdict, known = await self._judge_recipient(recipient, backend, own)
         if verdict is not None and verdict.final:
+            self._heard(own, known, verdict)
             return self.speak(Stage.RCPT, verdict, address)
         progress = self._hearing.progress
         group = house.policy.data_class(address, progress)
         if self._group is not None and self._group != group:
+            self._heard(own, known, verdict)
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
         known = known or await house.relay.known(backend, self.tx, recipient.mailbox)
+        self._heard(own, known, verdict, taken=known.reply is None)
         if known.reply is not None:
             return self._refuse(Stage.RCPT, known.reply, address)
         if self._group is None:
@@ -202,15 +208,27 @@ class Journey:
             self._sender = replace(self._hearing.progress, outcomes=())
         return self._early
 
-    async def _judge_recipient(self, recipient: Recipient, backend: str) -> tuple[Verdict | None, Known | None]:
-        mailbox = recipient.mailbox
-        known: Known | None = None
-        own: Named = {
+    def _own(self, mailbox: Mailbox) -> Named:
+        return {
             "rcpt.address": str(mailbox),
             "rcpt.domain": mailbox.domain,
             "rcpt.count": len(self.tx.envelope.recipients) + 1,
             "message.size": self.tx.envelope.declared_size,
         }
+
+    def _heard(self, own: Named, known: Known | None, verdict: Verdict | None, *, taken: bool = False) -> None:
+        """Puts on record what was asked about a recipient."""
+        facts: dict[str, object] = {**own} if known is None else {**own, "rcpt.known": known.answer.value}
+        final = verdict is not None and verdict.final
+        action, rule = (self._action(verdict).value, verdict.rule) if verdict is not None and final else ("", "")
+        outcomes = self._hearing.outcomes
+        self.account.hear(Asked(str(own["rcpt.address"]), "rcpt", facts, outcomes, action, rule, taken))
+
+    async def _judge_recipient(
+        self, recipient: Recipient, backend: str, own: Named
+    ) -> tuple[Verdict | None, Known | None]:
+        mailbox = recipient.mailbox
+        known: Known | None = None
 
         async def ask() -> str:
             nonlocal known
@@ -233,6 +251,9 @@ class Journey:
         recipient = str(self.tx.envelope.recipients[0].mailbox)
         own: Named = {"message.size": message.size}
         verdict = await self._hearing.judge(Stage.DATA, own, self._first, recipient)
+        action, rule = (self._action(verdict), verdict.rule) if verdict else (Action.ACCEPT, "")
+        tags = tuple((tag.name, tag.value) for tag in self._hearing.progress.tags)
+        self.account.judged = Judged(action.value, rule, self._hearing.outcomes, tags)
         if verdict is not None and verdict.final:
             return self.speak(Stage.DATA, verdict)
         return await self._deliver(message, verdict)
@@ -255,7 +276,7 @@ class Journey:
         gone = removed(message, hostname, ours(house.sealer, arc))
         fields = await sealed(house.sealer, message, gone, hostname, clauses, arc, house.clock.now()) + fields
         started = house.clock.monotonic()
-        fate = await house.relay.deliver(backend, self.tx, fields, gone, target)
+        fate = await house.relay.deliver(backend, self.tx, fields, gone, target, client_name=client_name)
         self.account.timings["relay"] = seconds = house.clock.monotonic() - started
         self.account.fate = type(fate).__name__.lower()
         self.account.fate_detail = fate.host if isinstance(fate, Delivered) else ""
@@ -286,8 +307,12 @@ class Journey:
         reply = verdict.reply or REFUSED
         if self.house.config.soften:
             reply = reply.softened()
-        action = Action.GREYLIST if verdict.rule in self._hearing.greylisting else verdict.action
+        action = self._action(verdict)
         return self._say(stage, action, reply, rule=verdict.rule, because=verdict.because, recipient=recipient)
+
+    def _action(self, verdict: Verdict) -> Action:
+        """The action by its word on record."""
+        return Action.GREYLIST if verdict.rule in self._hearing.greylisting else verdict.action
 
     def crashed(self, stage: Stage, recipient: str = "") -> Reply:
         """A fault of ours: never the sender's (451), told in the log alone."""
@@ -313,8 +338,9 @@ class Journey:
         progress = self._hearing.progress
         self.account.facts = self._hearing.values()
         self.account.client_name = str(self.account.facts.get("client.name", ""))
-        self.account.observed, self.account.fired = progress.observed, progress.fired
+        self.account.did(progress.observed, progress.fired)
         self.account.failed = self.facts.failed
+        self.account.dns = self.facts.questions
         self.account.timings.update(self.facts.seconds)
 
     def abort(self, why: str) -> None:

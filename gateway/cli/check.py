@@ -7,6 +7,7 @@ answered), 1 it would be refused or deferred, 2 a bad call.
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -53,12 +54,7 @@ def check(
     """
     settings = load_config(config, DiskFiles()) if config is not None else None
     policy = _policy(settings)
-    examiner = Examiner(
-        policy,
-        hostname=settings.hostname if settings else "mx.example.com",
-        local_domains=tuple(settings.domains) if settings else tuple(filter(None, [rcpt.rpartition("@")[2].lower()])),
-        sealers=policy.lists[_SEALERS].texts if _SEALERS in policy.lists else (),
-    )
+    examiner = _examiner(policy, settings, rcpt)
     if batch:
         if message is not None:
             _bad_call("--batch reads standard input and takes no MESSAGE")
@@ -80,6 +76,24 @@ def check(
         _tell(findings)
     if findings.disposition is not None and findings.disposition.code >= 400:
         raise typer.Exit(1)
+
+
+async def examined(
+    path: Path, policy: Policy, settings: Config | None, dns: Path | None, case: Case
+) -> tuple[Case, Findings]:
+    """The mail of a file, examined: the case with its message, and what was found. For `policy explain`."""
+    clock = SystemClock()
+    case = replace(case, message=_read(path))
+    return case, await _examined(_examiner(policy, settings, case.recipient), case, _source(dns, settings), clock)
+
+
+def _examiner(policy: Policy, settings: Config | None, rcpt: str) -> Examiner:
+    return Examiner(
+        policy,
+        hostname=settings.hostname if settings else "mx.example.com",
+        local_domains=tuple(settings.domains) if settings else tuple(filter(None, [rcpt.rpartition("@")[2].lower()])),
+        sealers=policy.lists[_SEALERS].texts if _SEALERS in policy.lists else (),
+    )
 
 
 async def _examined(examiner: Examiner, case: Case, source: Source, clock: Clock) -> Findings:

@@ -8,8 +8,8 @@ file whole when any process is killed at any moment; what was queued in that pro
 Written by `pipeline`, read by `gatepost journal` through `Reader`.
 """
 
-from gateway.journal.entry import Entry, Spoken
+from gateway.journal.entry import Asked, Entry, Judged, Spoken
 from gateway.journal.reader import Reader
 from gateway.journal.writer import Journal
 
-__all__ = ["Entry", "Journal", "Reader", "Spoken"]
+__all__ = ["Asked", "Entry", "Journal", "Judged", "Reader", "Spoken"]

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
 #: Bounds inside one entry: a stranger fills in most of it.
 _TEXT = 2000  # characters
 _LIST = 1000
+_CUT = "..."
 _DEPTH = 6
 _OCTETS = 256_000
 
@@ -23,6 +24,33 @@ class Spoken:
     reply: str  # as it went to the client, lines joined by a space
     because: str = ""
     recipient: str = ""  # "" means: all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the policy was asked about one recipient, and its own word: for explanations and replays.
+
+    `stage` is "rcpt", or "connect" where it spoke at the banner and there was no recipient. `action` is "" where the
+    policy let the recipient pass, which says nothing yet of the frame (other class) and of the backend: see `taken`.
+    """
+
+    recipient: str
+    stage: str = "rcpt"
+    facts: dict[str, object] = field(default_factory=dict)  # `rcpt.*`, and the size as announced
+    outcomes: dict[str, str] = field(default_factory=dict)  # what effects answered, by their label
+    action: str = ""
+    rule: str = ""
+    taken: bool = False  # the recipient was answered 250
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The policy's own word on the whole message, whatever the backend made of it. `action` "": it was not asked."""
+
+    action: str = ""
+    rule: str = ""
+    outcomes: dict[str, str] = field(default_factory=dict)
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +69,17 @@ class Entry:
     size: int = 0  # octets
     facts: dict[str, object] = field(default_factory=dict)  # dotted name to value
     failed: dict[str, str] = field(default_factory=dict)  # check to why it failed
+    dns: dict[str, str] = field(default_factory=dict)  # question ("example.org TXT") to the answer in short
     stage: str = ""
     action: str = ""
     rule: str = ""
     because: str = ""
     reply: str = ""
     verdicts: tuple[Spoken, ...] = ()
+    asked: tuple[Asked, ...] = ()  # one a recipient
+    judged: Judged = field(default_factory=Judged)
+    fired: tuple[str, ...] = ()  # every rule whose action was taken, or would have been
+    observed: tuple[tuple[str, str], ...] = ()  # rule in `mode: observe`, what it would have done
     backend: str = ""
     fate: str = ""  # "delivered", "refused", "unknown", "none" (never got so far), "aborted"
     fate_detail: str = ""  # the backend's host and words, or why it was aborted
@@ -57,35 +90,75 @@ class Entry:
 def encode(entry: Entry) -> bytes:
     """One entry as JSON, bounded."""
     shallow: dict[str, object] = {key: getattr(entry, key) for key in _KEYS}  # `asdict` copies deeply: 40 µs
-    plain = _bounded(shallow | {"verdicts": [asdict(verdict) for verdict in entry.verdicts]})
+    lists = {
+        "verdicts": [asdict(verdict) for verdict in entry.verdicts],
+        "asked": [asdict(asked) for asked in entry.asked],
+        "judged": asdict(entry.judged),
+    }
+    plain = _bounded(shallow | lists)
     try:
         octets = orjson.dumps(plain, default=str)
     except TypeError:  # lone surrogates, integers over 64 bits: what orjson refuses
         octets = json.dumps(plain, default=str).encode()
     if len(octets) > _OCTETS:
         facts: dict[str, object] = {"truncated": f"the entry was longer than {_OCTETS} octets"}
-        return encode(replace(entry, facts=facts, failed={}, verdicts=(), recipients=entry.recipients[:10], timings={}))
+        small = replace(entry, facts=facts, failed={}, verdicts=(), asked=(), judged=Judged(), fired=(), observed=())
+        return encode(replace(small, recipients=entry.recipients[:10], dns={}, timings={}))
     return octets
+
+
+def whole(value: object) -> bool:
+    """False for a text or list that may have been cut for the journal."""
+    match value:
+        case str():
+            return len(value) != _TEXT + len(_CUT) or not value.endswith(_CUT)
+        case list():
+            return len(value) < _LIST and all(whole(each) for each in value)
+        case dict():
+            return all(whole(each) for each in value.values())
+        case _:
+            return True
 
 
 def decode(octets: bytes) -> Entry:
     """An entry again; keys of another version are ignored, absent ones empty."""
     values: dict[str, object] = {"id": "", "time": 0.0, "client": "", "sender": ""}
-    values.update((key, value) for key, value in json.loads(octets).items() if key in _KEYS)
+    values.update((key, value) for key, value in _loads(octets).items() if key in _KEYS)
     values["recipients"] = tuple(cast("list[str]", values.get("recipients", [])))
-    values["verdicts"] = tuple(
-        Spoken(**verdict) for verdict in cast("list[dict[str, str]]", values.get("verdicts", []))
-    )
+    values["verdicts"] = tuple(Spoken(**each) for each in _objects(values.get("verdicts"), Spoken))
+    values["asked"] = tuple(Asked(**each) for each in _objects(values.get("asked"), Asked))
+    judged = Judged(**(_objects([values.get("judged", {})], Judged)[0]))
+    values["judged"] = replace(judged, tags=_pairs(judged.tags))
+    values["fired"] = tuple(cast("list[str]", values.get("fired", [])))
+    values["observed"] = _pairs(values.get("observed", []))
     return Entry(**values)  # type: ignore[arg-type] # our own JSON
 
 
+def _loads(octets: bytes) -> dict[str, object]:
+    try:
+        return cast("dict[str, object]", orjson.loads(octets))
+    except orjson.JSONDecodeError:  # what orjson refused to write, too
+        return cast("dict[str, object]", json.loads(octets))
+
+
+def _objects(value: object, kind: type[Spoken] | type[Asked] | type[Judged]) -> list[dict[str, Any]]:
+    known = _NAMES[kind]
+    found = cast("list[dict[str, Any]]", value or [])
+    return [each if each.keys() <= known else {k: v for k, v in each.items() if k in known} for each in found]
+
+
+def _pairs(value: object) -> tuple[tuple[str, str], ...]:
+    return tuple((one, two) for one, two in cast("list[tuple[str, str]]", value))
+
+
+_NAMES = {kind: {each.name for each in fields(kind)} for kind in (Spoken, Asked, Judged)}
 _KEYS = tuple(each.name for each in fields(Entry))
 
 
 def _bounded(value: object, depth: int = _DEPTH) -> object:
     match value:
         case str():
-            return value if len(value) <= _TEXT else value[:_TEXT] + "..."
+            return value if len(value) <= _TEXT else value[:_TEXT] + _CUT
         case dict() if depth:
             return {str(key)[:_TEXT]: _bounded(each, depth - 1) for key, each in list(value.items())[:_LIST]}
         case list() | tuple() | set() | frozenset() if depth:

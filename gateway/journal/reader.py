@@ -9,6 +9,7 @@ from gateway.journal.entry import Entry, decode
 from gateway.mail.terms import Unavailable
 
 _BUSY_SECONDS = 1.0
+_AT_ONCE = 500
 
 
 class Reader:
@@ -43,6 +44,21 @@ class Reader:
         """The entry of that transaction; `None` when the journal has none (any more)."""
         found = self._rows("SELECT n, entry FROM entry WHERE id = ?", transaction_id)
         return found[0][1] if found else None
+
+    def since(self, moment: float) -> Iterator[Entry]:
+        """Every entry of transactions that began then or later, oldest first; read as they are asked for."""
+        last, statement = 0, "SELECT n, entry FROM entry WHERE n > ? AND time >= ? ORDER BY n LIMIT ?"
+        while rows := self._rows(statement, last, moment, _AT_ONCE):
+            yield from (entry for _, entry in rows)
+            last = rows[-1][0]
+
+    def count(self, moment: float) -> int:
+        """How many these are."""
+        try:
+            found = self._database.execute("SELECT count(*) FROM entry WHERE time >= ?", (moment,)).fetchone()
+        except sqlite3.Error as error:
+            raise Unavailable(f"journal: {error}") from error
+        return int(found[0])
 
     def follow(self, number: int, pause: float = 0.3) -> Iterator[Entry]:
         """Entries after the one of that number, for ever."""

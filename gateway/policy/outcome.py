@@ -42,7 +42,7 @@ class Effect:
     def label(self) -> str:
         """The question itself, whichever rule asks it: under this word the journal keeps the outcome for a replay."""
         asked = self.parameters
-        return f"{self.kind} {asked.wait:g}/{asked.window:g}/{asked.keep:g}"
+        return f"{self.kind} {asked.wait:.12g}/{asked.window:.12g}/{asked.keep:.12g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ KEYS = (
 )  # fmt: skip
 STAGES = {stage.name.lower(): stage for stage in Stage}
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+#: What an id looks like.
+IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class Reader:
@@ -91,7 +92,7 @@ def read_rule(
     before = len(reader.problems)
     reader.keys(KEYS, ("id", "then"), "a rule")
     identity = reader.text("id")
-    if identity and not _ID.fullmatch(identity):
+    if identity and not IDENTITY.fullmatch(identity):
         reader.error(("id",), f"'{identity}' cannot be an id", "letters, digits, '-', '_' and '.', at most 64")
     done = actions.read(reader)
     when = _when(reader, compiler)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from gateway.checks.check import Value
 from gateway.mail.terms import Stage
 from gateway.policy.loader import Policy
-from gateway.policy.outcome import Effect, Need, Progress, Step, Verdict
+from gateway.policy.outcome import Effect, Need, Progress, Step, Verdict, Word
 from gateway.policy.rules import FINAL, Action
 from gateway.policy.vocabulary import FACTS, RECIPIENT_FACTS, SIZE
 
@@ -91,6 +91,7 @@ def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
     """All stages in order, as the pipeline would ask them. `steps` gets the walk through the rules."""
     progress, verdict, fault = Progress(), None, ""
     unknown = dict[str, None]()
+    left_out = dict[str, str]()
     early: Mapping[str, Value] = {**scene.facts, **scene.own}
     late: Mapping[str, Value] = scene.facts if scene.size is None else {**scene.facts, SIZE: scene.size}
     stage = Stage.CONNECT
@@ -120,9 +121,10 @@ def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
                     steps += walk
                 return Run(verdict, stage, judged.progress, fault, tuple(unknown), rule)
             # The rule decides nothing: the walk goes on without it.
+            left_out[rule] = ", ".join(missing)
             progress = replace(progress, exempted=progress.exempted | {rule})
         if steps is not None and walk is not None:
-            steps += walk
+            steps += [replace(s, word=Word.UNKNOWN, why=left_out[s.rule]) if s.rule in left_out else s for s in walk]
         progress, fault = judged.progress, fault or judged.fault
         if isinstance(judged.outcome, Verdict):
             verdict = judged.outcome

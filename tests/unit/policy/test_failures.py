@@ -1,0 +1,50 @@
+"""The matrix of failures: computed over the policy's own tests, or over a base set."""
+
+from policy_folder import policy
+
+from gateway.policy.failures import LOCAL, checks_that_fail, matrix
+from gateway.policy.replay import Kind
+from gateway.policy.vocabulary import FACTS
+
+RULES = """\
+rules:
+  - {id: spoof, when: dmarc.result == "fail", then: reject}
+  - {id: lax, when: arc.result == "fail", then: reject, on_error: ignore}
+  - {id: wait, when: spf.result == "none", then: greylist}
+  - {id: listed, when: mail.domain in lists.bad, then: reject}
+"""
+TESTS = """\
+tests:
+  - {name: a spoof, given: {dmarc.result: fail}, expect: {action: reject}}
+  - {name: broken chain, given: {arc.result: fail}, expect: {action: reject}}
+  - {name: stranger, given: {spf.result: none}, expect: {action: greylist}}
+  - {name: bad, given: {lists.bad: [b.example], mail.address: a@b.example}, expect: {action: reject}}
+  - {name: clean, expect: {action: none}}
+"""
+
+
+def test_over_the_policys_own_tests() -> None:
+    found = matrix(policy(RULES + TESTS, bad=""))
+    rows = {row.down: row for row in found.rows}
+    assert (found.mails, found.own) == (5, True)
+    assert rows[""].counts == {Kind.REFUSED: 3, Kind.DEFERRED: 1, Kind.ACCEPTED: 1}
+    assert rows["dmarc"].counts == {Kind.DEFERRED: 4, Kind.REFUSED: 1}
+    assert rows["dkim"].others == ()
+    (chain,) = rows["arc"].others
+    assert (chain.name, chain.up.shown(), chain.down.shown()) == ("broken chain", "reject by lax", "accepted")
+    (state,) = rows["state"].others
+    assert (state.name, state.up.kind, state.down.kind) == ("stranger", Kind.DEFERRED, Kind.ACCEPTED)
+    assert rows["every check"].counts == {Kind.DEFERRED: 4, Kind.REFUSED: 1}
+    assert list(rows) == ["", *checks_that_fail(), "every check", "state"]
+
+
+def test_a_policy_without_tests_has_a_base_set() -> None:
+    found = matrix(policy(RULES, bad=""))
+    assert not found.own
+    assert found.mails >= 5
+    assert {row.down: row for row in found.rows}["dmarc"].counts[Kind.DEFERRED] > 0
+
+
+def test_only_checks_that_ask_others_can_be_down() -> None:
+    assert set(checks_that_fail()) | LOCAL == {known.check for known in FACTS.values()} | LOCAL
+    assert {"spf", "dkim", "dmarc", "arc", "iprev"} <= set(checks_that_fail())
