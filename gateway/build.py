@@ -5,27 +5,15 @@ the commands that judge mail without serving (`check`, `rehearse`).
 """
 
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from gateway import tls
-from gateway.checks.arc import Arc
-from gateway.checks.author import Author
-from gateway.checks.client import Client
-from gateway.checks.content import Content
-from gateway.checks.dkim import Dkim
-from gateway.checks.dmarc import Dmarc
-from gateway.checks.dnsbl import Dnsbl, List
-from gateway.checks.facts import AnyCheck
-from gateway.checks.helo import Helo
-from gateway.checks.iprev import Iprev
-from gateway.checks.mail import Mail
-from gateway.checks.organization import Organization
+from gateway.checks.dnsbl import List
+from gateway.checks.roster import Terms, roster
 from gateway.checks.seal import Sealer
-from gateway.checks.spf import Spf
 from gateway.clock import Clock
 from gateway.config import Config, Listener, load_config
 from gateway.config.certificate import signing_key
@@ -101,7 +89,7 @@ def build(
     return House(
         config,
         made.policy,
-        checks(made, resolver, clock),
+        roster(terms_of(config, made.policy), resolver, clock),
         way_out,
         resolver,
         store,
@@ -111,26 +99,21 @@ def build(
     )
 
 
-def checks(made: Plan, resolver: Resolver, clock: Clock) -> Mapping[type[AnyCheck], AnyCheck]:
-    """Every check, in the order in which Authentication-Results tells of them."""
-    config, lists = made.config, made.policy.lists
-    method = config.dmarc.organization
-    sealers = lists[ARC_SEALERS].texts if ARC_SEALERS in lists else frozenset[str]()
-    every: tuple[AnyCheck, ...] = (
-        Client(),
-        Iprev(resolver),
-        Dnsbl(resolver, clock, _lists(config), config.dnsbl.timeout),
-        Helo(),
-        Mail(),
-        Spf(resolver, clock, config.hostname),
-        Author(tuple(config.domains)),
-        Organization(resolver, method=method),
-        Content(),
-        Dkim(resolver, clock, method=method),
-        Arc(resolver, sealers),
-        Dmarc(resolver, method=method),
+def terms_of(config: Config, policy: Policy) -> Terms:
+    """What the checks need to know of a configuration."""
+    return Terms(
+        config.hostname,
+        tuple(config.domains),
+        sealers_of(policy),
+        config.dmarc.organization,
+        _lists(config),
+        config.dnsbl.timeout,
     )
-    return {type(check): check for check in every}
+
+
+def sealers_of(policy: Policy) -> frozenset[str]:
+    """The domains whose ARC seals the operator trusts."""
+    return frozenset(policy.lists[ARC_SEALERS].texts) if ARC_SEALERS in policy.lists else frozenset()
 
 
 def _lists(config: Config) -> list[List]:
@@ -144,7 +127,9 @@ def _counts(replies: tuple[Replies, ...], address: str) -> bool:
 
 def _sealer(config: Config, files: Files) -> Sealer | None:
     seal = config.seal
-    return seal and Sealer(seal.domain, seal.selector, signing_key(files.read(seal.key)))
+    if seal is None:
+        return None
+    return Sealer(seal.domain, seal.selector, signing_key(files.read(seal.key)))
 
 
 def resolver_of(config: Config, files: Files, clock: Clock) -> Resolver:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import BinaryIO
 
 from gateway.checks.suffixes import organizational_domain
@@ -82,13 +83,11 @@ async def _answer(examiner: Examiner, case: Object) -> dict[str, object]:
     given = Case(message, _text(case, "ip"), _text(case, "helo"), _text(case, "mail_from"))
     if message is None and not given.ip:
         raise Impossible("neither ip nor message_b64")
-    findings = await examiner.examine(
-        given,
-        resolver,
-        clock,
-        allow_sha1=options.get("dkim_allow_sha1") is True,
-        min_rsa_bits=int(_number(options, "dkim_min_rsa_bits", 1024)),
-    )
+    terms = examiner.terms
+    if options:
+        sha1, bits = options.get("dkim_allow_sha1") is True, int(_number(options, "dkim_min_rsa_bits", 1024))
+        terms = replace(terms, allow_sha1=sha1, min_rsa_bits=bits)
+    findings = await examiner.examine(given, resolver, clock, terms)
     return report(findings, with_spf=bool(given.ip), with_message=message is not None)
 
 

@@ -13,6 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gateway.build import sealers_of, terms_of
+from gateway.checks.roster import Terms
 from gateway.cli import batch as batches
 from gateway.cli.examine import ANYBODY, Case, Examiner, Findings
 from gateway.cli.shipped import shipped_policies
@@ -26,8 +28,6 @@ from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
 from gateway.mail.message import Message
 from gateway.policy.loader import Policy, load_policies
-
-_SEALERS = "arc_sealers"
 
 
 def check(
@@ -90,9 +90,9 @@ async def examined(
 def _examiner(policy: Policy, settings: Config | None, rcpt: str) -> Examiner:
     return Examiner(
         policy,
-        hostname=settings.hostname if settings else "mx.example.com",
-        local_domains=tuple(settings.domains) if settings else tuple(filter(None, [rcpt.rpartition("@")[2].lower()])),
-        sealers=policy.lists[_SEALERS].texts if _SEALERS in policy.lists else (),
+        terms_of(settings, policy)
+        if settings
+        else Terms(local_domains=tuple(filter(None, [rcpt.rpartition("@")[2].lower()])), sealers=sealers_of(policy)),
     )
 
 

@@ -6,31 +6,25 @@ here too. Called by `gatepost check`.
 """
 
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.checks.arc import Arc, ArcFact
-from gateway.checks.author import Author
 from gateway.checks.check import Named
-from gateway.checks.client import Client
-from gateway.checks.content import Content
 from gateway.checks.dkim import Dkim, DkimFact
 from gateway.checks.dmarc import Dmarc, DmarcFact
-from gateway.checks.dnsbl import Dnsbl
 from gateway.checks.facts import AnyCheck, Facts
-from gateway.checks.helo import Helo
-from gateway.checks.iprev import Iprev
-from gateway.checks.mail import Mail
-from gateway.checks.organization import Organization
+from gateway.checks.roster import Terms, roster
 from gateway.checks.spf import Spf, SpfFact, check_host
 from gateway.clock import Clock
 from gateway.dns.resolver import Resolver
+from gateway.hearing import Hearing
 from gateway.mail.address import Mailbox, parse_path
 from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
 from gateway.mail.message import HEADER_LIMIT, Field, Message
 from gateway.mail.reply import Reply, SyntaxRefused
 from gateway.mail.terms import Result, Stage
-from gateway.policy.judge import Effect, Need, Progress, Verdict
+from gateway.policy.judge import Effect, Verdict
 from gateway.policy.loader import Policy
 from gateway.policy.outcome import PASSED
 
@@ -115,23 +109,13 @@ class GivenSpf(Spf):
 class Examiner:
     """Checks and policy for many cases. `policy` None: facts alone."""
 
-    def __init__(
-        self,
-        policy: Policy | None,
-        *,
-        hostname: str = "mx.example.com",
-        local_domains: Collection[str] = (),
-        sealers: Collection[str] = (),
-    ) -> None:
+    def __init__(self, policy: Policy | None, terms: Terms | None = None) -> None:
         self._policy = policy
-        self._hostname = hostname
-        self._local = local_domains
-        self._sealers = sealers
+        self.terms = terms or Terms()
 
-    async def examine(
-        self, case: Case, resolver: Resolver, clock: Clock, *, allow_sha1: bool = False, min_rsa_bits: int = 1024
-    ) -> Findings:
-        """The findings for one case. `ValueError` when its address is none."""
+    async def examine(self, case: Case, resolver: Resolver, clock: Clock, terms: Terms | None = None) -> Findings:
+        """The findings for one case, under other terms where they are given. `ValueError` when its address is none."""
+        terms = terms or self.terms
         ip = canonical_ip(case.ip) if case.ip else ""
         session = Session(clock.new_id(), ip or "0.0.0.0", 0, "127.0.0.1", 25, clock.now(), case.helo, True)  # noqa: S104 - no address, a blank
         refusal, sender = _sender(case)
@@ -140,61 +124,59 @@ class Examiner:
         if message is not None and message.malformed:
             message = Garbled(message.view().tobytes())
         tx = Transaction(clock.new_id(), session, envelope, clock.now(), message)
-        every: tuple[AnyCheck, ...] = (
-            Client(), Iprev(resolver), Dnsbl(resolver, clock), Helo(), Mail(),
-            GivenSpf(resolver, clock, self._hostname, case),
-            Author(self._local), Organization(resolver), Content(),
-            Dkim(resolver, clock, allow_sha1=allow_sha1, min_rsa_bits=min_rsa_bits),
-            Arc(resolver, self._sealers), Dmarc(resolver),
-        )  # fmt: skip
-        checks: dict[type[AnyCheck], AnyCheck] = {type(check): check for check in every}
-        checks[Spf] = checks.pop(GivenSpf)
+        checks = roster(terms, resolver, clock, spf=GivenSpf(resolver, clock, terms.hostname, case))
         facts = Facts(checks, tx)
         try:
             spf = await facts.get(Spf)
             dkim, arc, dmarc = await facts.get(Dkim), await facts.get(Arc), await facts.get(Dmarc)
             disposition = None
             if self._policy is not None and case.message is not None:
-                disposition = refusal or _of_octets(case.message) or await self._judge(case, facts, checks, tx)
+                disposition = (
+                    refusal or _of_octets(case.message) or await _judged(_Court(self._policy, checks), case, facts, tx)
+                )
             values = await facts.named(checks)
             trace = [clause for kind, check in checks.items() for clause in check.trace(await facts.get(kind))]
             return Findings(spf, dkim, arc, dmarc, disposition, values, facts.failed, tuple(trace))
         finally:
             await facts.close()
 
-    async def _judge(
-        self, case: Case, facts: Facts, checks: Mapping[type[AnyCheck], AnyCheck], tx: Transaction
-    ) -> Disposition:
-        assert self._policy is not None
-        assert case.message is not None
-        recipient = Mailbox.parse(case.recipient.encode(), smtputf8=True)
-        tx.envelope.recipients.append(Recipient(recipient))
-        providers = {name: kind for kind, check in checks.items() for name in check.provides}
-        values: Named = {
-            "rcpt.address": str(recipient),
-            "rcpt.domain": recipient.domain,
-            "rcpt.known": "yes",
-            "rcpt.count": 1,
-            "message.size": case.message.size,
-        }
-        progress = Progress()
-        for stage in Stage:
-            while True:
-                judged = self._policy.judge(stage, values, progress, str(recipient), facts.failed)
-                outcome = judged.outcome
-                if isinstance(outcome, Need):
-                    kinds = {providers[name] for name in outcome.facts if name in providers}
-                    if not kinds:
-                        raise LookupError(f"nothing gives {', '.join(sorted(outcome.facts))}")
-                    values.update(await facts.named(kinds))
-                elif isinstance(outcome, Effect):
-                    progress = progress.with_outcome(outcome.rule, PASSED)
-                else:
-                    progress = judged.progress
-                    break
-            if outcome is not None and (outcome.final or stage is Stage.DATA):
-                return _spoken(outcome, stage)
-        return Disposition("accept", 250, "", "250 2.0.0 Ok")
+
+@dataclass(frozen=True, slots=True)
+class _Court:
+    """Checks and policy, as a hearing wants them."""
+
+    policy: Policy
+    checks: Mapping[type[AnyCheck], AnyCheck]
+
+    @property
+    def providers(self) -> Mapping[str, type[AnyCheck]]:
+        return {name: kind for kind, check in self.checks.items() for name in check.provides}
+
+
+class _Hearing(Hearing):
+    """A hearing without effects: the greylist has let everybody pass, no rate is reached."""
+
+    async def perform(self, effect: Effect, recipient: str) -> str:
+        return PASSED
+
+
+async def _judged(court: _Court, case: Case, facts: Facts, tx: Transaction) -> Disposition:
+    assert case.message is not None
+    recipient = Mailbox.parse(case.recipient.encode(), smtputf8=True)
+    tx.envelope.recipients.append(Recipient(recipient))
+    own: Named = {
+        "rcpt.address": str(recipient),
+        "rcpt.domain": recipient.domain,
+        "rcpt.known": "yes",
+        "rcpt.count": 1,
+        "message.size": case.message.size,
+    }
+    hearing = _Hearing(court, tx, facts)
+    for stage in Stage:
+        verdict = await hearing.judge(stage, own, hearing.progress, str(recipient))
+        if verdict is not None and (verdict.final or stage is Stage.DATA):
+            return _spoken(verdict, stage)
+    return Disposition("accept", 250, "", "250 2.0.0 Ok")
 
 
 def canonical_ip(text: str) -> str:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from gateway.checks.canonical import relaxed_field
+from gateway.checks.roster import Terms
 from gateway.cli.batch import answered
 from gateway.cli.examine import Examiner
 from gateway.cli.shipped import shipped_policies
@@ -48,7 +49,7 @@ def attacker_key() -> tuple[rsa.RSAPrivateKey, str]:
 def examiner() -> Examiner:
     folder = shipped_policies()
     policy = load_policies(folder, folder / "lists", DiskFiles(), today=None)
-    return Examiner(policy, hostname="mx.victim.com", local_domains=("victim.com",))
+    return Examiner(policy, Terms("mx.victim.com", ("victim.com",)))
 
 
 def octets_of(case: dict[str, Any]) -> bytes:
