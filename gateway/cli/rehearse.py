@@ -83,6 +83,8 @@ class _Dry(Relay):
         prepended: bytes,
         removed: frozenset[int],
         recipient: Mailbox | None = None,
+        *,
+        client_name: str = "",
     ) -> Fate:
         return Delivered(_NOTHING, "nowhere")
 

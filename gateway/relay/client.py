@@ -4,7 +4,7 @@ In clear text nothing is ever said but EHLO and STARTTLS. A `Connection` that ex
 certificate; its features are those of the EHLO inside TLS. Every method raises `Broken`, or is cancelled, with the
 connection closed: one in an unknown state cannot go back to the pool.
 
-RFC 5321, 2920 (pipelining), 3207 (STARTTLS). Called by `hosts` (open), `delivery` and `recipients`.
+RFC 5321, 2920 (pipelining), 3030 (CHUNKING), 3207 (STARTTLS). Called by `hosts` (open), `delivery` and `recipients`.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Self
 
 from gateway.mail.address import Mailbox
 from gateway.relay.fate import Broken, Lost, OutOfPlace, Step, Unreachable, Untrusted, means_yes
+from gateway.relay.introduction import Introduction
 from gateway.relay.outgoing import Features, Outgoing, command
 from gateway.relay.response import Response
 from gateway.relay.targets import Endpoint
@@ -22,6 +23,8 @@ from gateway.tls import Trust
 _RESET_SECONDS = 5.0  # our client waits for its answer meanwhile
 #: For the first reply on a kept connection: a firewall may have forgotten it, and then nobody ever answers.
 _KEPT_SECONDS = 20.0
+#: Replies to a command that is not known, or not here: said of a mail they would blame its sender.
+_NOT_KNOWN = frozenset({500, 501, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,12 @@ class Answer:
 class Connection:
     """One connection inside TLS. `transactions` counts what it has carried; the pool reads it."""
 
-    def __init__(self, wire: Wire, endpoint: Endpoint, features: Features) -> None:
+    def __init__(self, wire: Wire, endpoint: Endpoint, features: Features, hostname: str) -> None:
         self.endpoint = endpoint
         self.features = features
+        self._hostname = hostname
+        #: The backend takes us for a client (XCLIENT), until told otherwise.
+        self._masked = False
         self.transactions = 0
         #: A reply came in this transaction: the connection had not died while it was idle.
         self.answered = False
@@ -75,7 +81,7 @@ class Connection:
             await wire.start_tls(trust, name)
             features = await _ehlo(wire, hostname)
             wire.keep_session(trust, name)  # TLS 1.3 has sent its tickets by now
-            return cls(wire, endpoint, features)
+            return cls(wire, endpoint, features, hostname)
         except Lost as why:  # a service that hangs up before it serves is none
             raise Unreachable(f"{endpoint}: {why.why}") from None
         except BaseException:
@@ -97,14 +103,16 @@ class Connection:
         self.transactions += 1
         self.answered = self.dot_sent = False
         try:
+            if mail.introduction is not None:
+                await self._introduce(mail.introduction)
             answer = await self._transact(mail)
         except BaseException:
             self._wire.abort()
             raise
         if answer.response.code == 421:  # it closes now (RFC 5321 section 3.8)
             self.close()
-        elif answer.step is not Step.DOT:
-            await self._reset()
+        elif answer.step is not Step.DOT or (self._chunking and not answer.delivered):
+            await self._reset()  # after a refused BDAT, too (RFC 3030 section 2)
         return answer
 
     async def ask(self, mailbox: Mailbox) -> Answer:
@@ -120,6 +128,8 @@ class Connection:
             (Step.RCPT, command("RCPT TO:", mailbox, [])),
         ]
         try:
+            if self._masked:  # else the answer for all would be one for the last client
+                await self._introduce(self._ourselves())
             pipelined = "PIPELINING" in self.features
             if pipelined:
                 self._wire.write(b"".join(line for _, line in steps) + b"RSET\r\n", replies=3)
@@ -154,7 +164,7 @@ class Connection:
         # DATA goes with the others only for a sole recipient. With several, a backend that refuses one of them would
         # still say 354, and then there is no way to take the mail back but to break the connection: a dot would
         # deliver an empty mail to the others.
-        eager = pipelined and len(mail.recipients) == 1
+        eager = pipelined and len(mail.recipients) == 1 and not self._chunking
         data = (Step.DATA, b"DATA\r\n")
         if eager:
             steps.append(data)
@@ -163,7 +173,7 @@ class Connection:
         answer = await self._converse(steps, written=pipelined)
         if answer.response.code >= 400:
             return answer
-        if not eager:
+        if not eager and not self._chunking:
             answer = await self._converse([data], written=False)
             if answer.response.code >= 400:
                 return answer
@@ -217,7 +227,7 @@ class Connection:
 
     async def _send(self, mail: Outgoing) -> Answer:
         held: bytes | None = None
-        for piece in mail.pieces():
+        for piece in mail.chunk() if self._chunking else mail.pieces():
             if held is not None:
                 self._wire.write(held, replies=0)
                 await self._wire.drain()
@@ -228,9 +238,36 @@ class Connection:
         self.dot_sent = True
         self._wire.write(held, replies=1)
         response = await self._wire.response()
+        if self._chunking and response.code in _NOT_KNOWN:
+            self.dot_sent = False
+            raise OutOfPlace(f"CHUNKING was offered, and BDAT gets {response.code}")
         means_yes(Step.DOT, response)
         self.dot_sent = False  # answered: no doubt any more
         return Answer(Step.DOT, response)
+
+    @property
+    def _chunking(self) -> bool:
+        return "CHUNKING" in self.features
+
+    def _ourselves(self) -> Introduction:
+        address, port = self._wire.own_address
+        return Introduction("XCLIENT", self._hostname, address, port, self._hostname, esmtp=True)
+
+    async def _introduce(self, client: Introduction) -> None:
+        """Tells who the client is, where the backend offers to hear it. Raises `Broken`."""
+        line = client.command(self.features[client.verb]) if client.verb in self.features else None
+        if line is None:
+            return
+        self._wire.write(line, replies=1)
+        response = await self._next()
+        if response.code == 421:
+            raise Unreachable(f"421 in reply to {client.verb}")
+        if client.verb == "XFORWARD":
+            return  # for its log alone: a refusal changes nothing for the mail
+        if response.code != 220:  # it would take every stranger for us, with all that it allows us
+            raise OutOfPlace(f"{response.code} in reply to XCLIENT: is it configured to trust us?")
+        self._masked = True
+        self.features = await _ehlo(self._wire, self._hostname)  # the dialogue begins anew, inside the same TLS
 
     async def _reset(self) -> None:
         """Leaves no half transaction behind, or closes. The answer is known: a failure here does not change it."""

@@ -11,6 +11,7 @@ RFC 5321 sections 4.2.5 and 6.1 (who is responsible when), RFC 1047 (duplicates)
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Literal
 
 from gateway import tls
 from gateway.clock import Clock
@@ -23,6 +24,7 @@ from gateway.mail.reply import Reply
 from gateway.relay.client import Answer, Connection
 from gateway.relay.fate import Broken, Delivered, Fate, InDoubt, Refused, Step, Unknown, passed_on, temporary
 from gateway.relay.hosts import Hosts
+from gateway.relay.introduction import Introduction
 from gateway.relay.outgoing import Outgoing
 from gateway.relay.pool import Bounds
 from gateway.relay.recipients import Answered, Known, Lifetimes, Recipients
@@ -51,6 +53,7 @@ class Relay:
     ) -> None:
         self._domains = {domain: target.backend for domain, target in config.domains.items()}
         self._seconds = config.deadlines.backend
+        self._tell = {name: backend.tell_client for name, backend in config.backends.items()}
         way = Way(config, hostname, resolver, clock, tls.ClientContexts(files or DiskFiles()), fetch=fetch)
         self._hosts: dict[str, Hosts] = {}
         self._recipients: dict[str, Recipients] = {}
@@ -80,20 +83,29 @@ class Relay:
         prepended: bytes,
         removed: frozenset[int],
         recipient: Mailbox | None = None,
+        *,
+        client_name: str = "",
     ) -> Fate:
         """Relays the message of `tx`, `prepended` in front, without the fields whose indices are in `removed`.
 
         With `recipient` (the quarantine) it goes there instead; then no refusal is permanent, for the sender can mend
-        nothing about it.
+        nothing about it. `client_name` is the client's verified reverse name, for a backend that is told of the client.
         """
         assert tx.message is not None
         recipients = tuple(tx.envelope.recipients) if recipient is None else (Recipient(recipient),)
-        mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed)
+        mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed, self._told(backend, tx, client_name))
         with self._under_way():
             fate = await self._deliver(backend, mail)
         if recipient is not None and isinstance(fate, Refused):
             return Refused(temporary(fate.reply))
         return fate
+
+    def _told(self, backend: str, tx: Transaction, name: str) -> Introduction | None:
+        how, session = self._tell[backend], tx.session
+        if how == "off":
+            return None
+        verb: Literal["XCLIENT", "XFORWARD"] = "XCLIENT" if how == "xclient" else "XFORWARD"
+        return Introduction(verb, name, session.client_ip, session.client_port, session.helo, session.esmtp, tx.id)
 
     async def drain(self) -> None:
         """Waits for deliveries and questions that are under way."""

@@ -4,7 +4,7 @@ The octets are those that came in, with our fields before them and the forged on
 changed, and 25 MB are never held twice: pieces of 256 KB, dot-stuffed by `bytes.replace` (2 ms a megabyte at most).
 Addresses are written as they were checked. An octet that would end a command line early is our bug: `ValueError`.
 
-RFC 5321 sections 4.1.1 (commands) and 4.5.2 (dot-stuffing), RFC 1870, 6152, 6531, 3461 (parameters).
+RFC 5321 sections 4.1.1 (commands) and 4.5.2 (dot-stuffing), RFC 1870, 6152, 6531, 3461 (parameters), 3030 (BDAT).
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,7 @@ from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Envelope, Recipient
 from gateway.mail.message import Message
 from gateway.mail.reply import Reply
+from gateway.relay.introduction import Introduction
 
 PIECE = 256 * 1024
 #: What a backend offered in EHLO inside TLS: keyword in upper case, and its parameters.
@@ -32,6 +33,7 @@ class Outgoing:
     prepended: bytes
     message: Message
     removed: frozenset[int] = field(default_factory=frozenset)
+    introduction: Introduction | None = None
 
     @property
     def size(self) -> int:
@@ -87,6 +89,18 @@ class Outgoing:
             held.append(octets)
             total += len(octets)
         held.append(b".\r\n" if line_start else b"\r\n.\r\n")
+        yield b"".join(held)
+
+    def chunk(self) -> Iterator[bytes]:
+        """The mail as one BDAT command (RFC 3030) in pieces, its octets as they are: nothing ends it but its length."""
+        held = [f"BDAT {self.size} LAST\r\n".encode("ascii")]
+        total = 0
+        for segment in self._segments():
+            if total and total + len(segment) > PIECE:
+                yield b"".join(held)
+                held, total = [], 0
+            held.append(bytes(segment))
+            total += len(segment)
         yield b"".join(held)
 
     def _segments(self) -> Iterator[bytes | memoryview]:

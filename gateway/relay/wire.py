@@ -151,6 +151,13 @@ class Wire(asyncio.Protocol):
         """True when the transport is closed altogether."""
         return self._closed.done()
 
+    @property
+    def own_address(self) -> tuple[str, int]:
+        """Our end of the connection."""
+        assert self._transport is not None
+        name = self._transport.get_extra_info("sockname")
+        return str(name[0]), int(name[1])
+
     async def closed(self) -> None:
         """Waits until the connection is gone."""
         if self._transport is not None:

@@ -141,6 +141,12 @@ class Talk:
                         await self.body()
                 else:
                     await self.say(b"503 5.5.1 no recipients\r\n")
+            elif verb == "BDAT":
+                await self.chunk(int(line.split()[1]))
+            elif verb == "XCLI":
+                await self.do("xclient", b"220 backend.example ESMTP\r\n")
+            elif verb == "XFOR":
+                await self.do("xforward", b"250 2.0.0 ok\r\n")
             elif verb == "RSET":
                 await self.do("rset", b"250 2.0.0 reset\r\n")
             else:
@@ -156,7 +162,21 @@ class Talk:
             got += piece
             if "body" in self.script:
                 await self.do("body", b"")
-        octets = bytes(got[:-3]).replace(b"\r\n..", b"\r\n.")[2:]
+        await self.took(bytes(got[:-3]).replace(b"\r\n..", b"\r\n.")[2:])
+
+    async def chunk(self, size: int) -> None:
+        got = bytearray()
+        while len(got) < size:
+            piece = await self.reader.read(min(2**16, size - len(got)))
+            if not piece:
+                self.backend.pieces.append(bytes(got))
+                raise EOFError
+            got += piece
+            if "body" in self.script:
+                await self.do("body", b"")
+        await self.took(bytes(got))
+
+    async def took(self, octets: bytes) -> None:
         self.backend.pieces.append(octets)
         try:
             await self.do("dot", b"250 2.0.0 queued as 4711\r\n")

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.mail.address import Mailbox
 from gateway.relay.delivery import Delivered, Refused, Unknown
-from tests.outages.backend import CLOSE, GOOD, READ, RESET, Action
+from tests.outages.backend import CLOSE, FEATURES, GOOD, READ, RESET, Action
 from tests.outages.rig import OURS, Rig, deliver, run, transaction
 
 FAULTS: tuple[Action, ...] = (
@@ -27,7 +27,7 @@ FAULTS: tuple[Action, ...] = (
     (GOOD, CLOSE),
     (GOOD, RESET),
 )
-STEPS = ("banner", "ehlo", "starttls", "ehlo-tls", "mail", "rcpt", "data", "dot", "rset")
+STEPS = ("banner", "ehlo", "starttls", "ehlo-tls", "xclient", "mail", "rcpt", "data", "dot", "rset")
 
 
 class Moody(dict[str, Action]):
@@ -50,12 +50,19 @@ class Moody(dict[str, Action]):
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_storm(tmp_path: Path, seed: int, loop: str) -> None:
+@pytest.mark.parametrize("more", [(), ("CHUNKING", "XCLIENT NAME ADDR HELO")])
+def test_storm(tmp_path: Path, seed: int, loop: str, more: tuple[str, ...]) -> None:
     dice = random.Random(seed)
 
     async def test(rig: Rig) -> None:
-        backends = [await rig.backend(Moody(dice, 0.04)) for _ in range(2)]
-        relay = rig.relay(*(b.port for b in backends), share=4, verify="{positive: 24h, negative: 30m}", seconds=30)
+        backends = [await rig.backend(Moody(dice, 0.04), features=(*FEATURES, *more)) for _ in range(2)]
+        relay = rig.relay(
+            *(b.port for b in backends),
+            share=4,
+            verify="{positive: 24h, negative: 30m}",
+            seconds=30,
+            more="tell_client: xclient" if more else "",
+        )
         told: dict[str, object] = {}
         ours: list[asyncio.Task[None]] = []
 

@@ -68,6 +68,8 @@ class StandIn(Relay):
         prepended: bytes,
         removed: frozenset[int],
         recipient: Mailbox | None = None,
+        *,
+        client_name: str = "",
     ) -> Fate:
         self.sent.append((backend, prepended, removed, str(recipient or "")))
         return self.fate

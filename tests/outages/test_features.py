@@ -1,0 +1,203 @@
+"""What a backend offers is used, and what goes wrong with it is no worse: CHUNKING, XCLIENT, XFORWARD."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.mail.address import Mailbox
+from gateway.relay.delivery import Delivered, Refused, Unknown
+from tests.outages.backend import CLOSE, FEATURES, HANG, RESET, Action, Backend
+from tests.outages.rig import OCTETS, OURS, Rig, deliver, run, transaction
+
+CHUNKING = (*FEATURES, "CHUNKING")
+XCLIENT = "XCLIENT NAME ADDR PORT PROTO HELO"
+XFORWARD = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"
+ON = "{positive: 24h, negative: 30m}"
+
+
+def mails(backend: Backend) -> list[str]:
+    return [line for line in backend.lines() if not line.startswith("EHLO")]
+
+
+# CHUNKING
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("features", [CHUNKING, ("CHUNKING",)])
+@pytest.mark.parametrize("recipients", [1, 3])
+def test_a_mail_in_a_chunk(tmp_path: Path, features: tuple[str, ...], recipients: int, loop: str) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=features)
+        relay = rig.relay(backend.port)
+        names = [f"u{n}@example.com" for n in range(recipients)]
+        for _ in range(2):
+            assert isinstance(await deliver(relay, transaction(*names)), Delivered)
+        assert backend.mails == [OURS + OCTETS] * 2
+        assert backend.connections == 1
+        assert f"BDAT {len(OURS + OCTETS)} LAST" in backend.lines()
+        assert "DATA" not in backend.lines()
+
+    run(tmp_path, test, loop=loop)
+
+
+def test_a_large_mail_in_a_chunk_without_some_fields(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=CHUNKING)
+        relay = rig.relay(backend.port)
+        body = b"".join(b".line %d\r\n" % n for n in range(200_000))
+        tx = transaction(octets=b"A: 1\r\nB: 2\r\nC: 3\r\n\r\n" + body)
+        assert isinstance(await relay.deliver("main", tx, OURS, frozenset({1})), Delivered)
+        assert backend.mails == [OURS + b"A: 1\r\nC: 3\r\n\r\n" + body]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("step", "said", "fate_is", "code", "status"),
+    [
+        ("mail", b"451 4.7.1 no\r\n", Refused, 451, "4.7.1"),
+        ("rcpt", b"550 5.1.1 no\r\n", Refused, 550, "5.1.1"),
+        ("dot", b"554 5.7.1 no\r\n", Refused, 554, "5.7.1"),
+        ("dot", b"452 4.3.1 full\r\n", Refused, 452, "4.3.1"),
+        # It offered CHUNKING: that it does not know BDAT is not the sender's fault.
+        ("dot", b"500 5.5.1 what\r\n", Refused, 451, "4.3.0"),
+        ("dot", b"502 5.5.1 what\r\n", Refused, 451, "4.3.0"),
+        ("dot", b"503 5.5.1 what\r\n", Refused, 451, "4.3.0"),
+        ("dot", b"354 go on\r\n", Unknown, 451, "4.3.0"),
+        ("dot", b"421 4.3.2 bye\r\n", Refused, 451, "4.3.2"),
+        ("dot", HANG, Unknown, 451, "4.4.2"),
+        ("dot", CLOSE, Unknown, 451, "4.4.2"),
+        ("dot", RESET, Unknown, 451, "4.4.2"),
+    ],
+)
+@pytest.mark.parametrize("recipients", [1, 3])
+def test_chunks_that_go_wrong(
+    tmp_path: Path, step: str, said: Action, fate_is: type, code: int, status: str, recipients: int
+) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({step: said}, {}, features=CHUNKING)
+        relay = rig.relay(backend.port, seconds=1.0 if said is HANG else 10.0)
+        names = [f"u{n}@example.com" for n in range(recipients)]
+        fate = await deliver(relay, transaction(*names))
+        assert isinstance(fate, fate_is)
+        wanted = (451, "4.1.1") if step == "rcpt" and recipients > 1 else (code, status)
+        assert (fate.reply.code, fate.reply.status) == wanted
+        if step != "dot":
+            assert backend.pieces == []  # no octet of the mail went out
+        whole = isinstance(said, bytes) and fate.reply.status not in ("4.3.0", "4.3.2")
+        if whole:
+            assert backend.lines()[-1] == "RSET"
+        backend.scripts = ({},)
+        # The mail that follows is its own.
+        again = rig.relay(backend.port) if whole else relay
+        before = len(backend.mails)
+        assert before == 0 or fate_is is Unknown
+        assert isinstance(await deliver(again), Delivered)
+        assert backend.mails[before:] == [OURS + OCTETS]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("act", [CLOSE, RESET, b"552 5.3.4 too big\r\n", b"x"])
+def test_in_the_middle_of_a_chunk(tmp_path: Path, act: Action) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({"body": act}, features=CHUNKING)
+        fate = await deliver(rig.relay(backend.port), transaction(octets=b"\r\n" + b"0123456789\r\n" * 2_000_000))
+        assert isinstance(fate, Refused)
+        assert (fate.reply.code, fate.reply.status) == (451, "4.3.0" if isinstance(act, bytes) else "4.4.2")
+        assert backend.mails == []
+
+    run(tmp_path, test)
+
+
+# XCLIENT, XFORWARD
+
+
+@pytest.mark.parametrize(
+    ("how", "offered", "first"),
+    [
+        ("off", (XCLIENT, XFORWARD), "MAIL FROM:<a@example.org> SIZE"),
+        ("xclient", (XFORWARD,), "MAIL FROM:<a@example.org> SIZE"),  # configured and not offered
+        (
+            "xclient",
+            (XCLIENT,),
+            "XCLIENT NAME=client.example.org ADDR=192.0.2.1 PORT=4711 PROTO=SMTP HELO=[UNAVAILABLE]",
+        ),
+        ("xclient", ("XCLIENT ADDR",), "XCLIENT ADDR=192.0.2.1"),
+        ("xforward", (XCLIENT, "XFORWARD ADDR IDENT SOURCE"), "XFORWARD ADDR=192.0.2.1 IDENT=T1 SOURCE=REMOTE"),
+    ],
+)
+def test_who_the_client_was(tmp_path: Path, how: str, offered: tuple[str, ...], first: str) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=(*FEATURES, *offered))
+        relay = rig.relay(backend.port, more=f"tell_client: {how}")
+        for _ in range(2):
+            fate = await relay.deliver("main", transaction(), OURS, frozenset(), client_name="client.example.org")
+            assert isinstance(fate, Delivered)
+        assert mails(backend)[0].startswith(first)
+        assert backend.connections == 1
+        assert sum(line.startswith(("XCLIENT", "XFORWARD")) for line in backend.lines()) == 2 * first.startswith("X")
+        assert b"XCLIENT" not in backend.clear
+        assert b"XFORWARD" not in backend.clear
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "fate_is", "status"),
+    [
+        ("xclient", b"550 5.7.0 not authorized\r\n", Refused, "4.3.0"),
+        ("xclient", b"421 4.3.2 bye\r\n", Refused, "4.4.1"),
+        ("xclient", b"250 2.0.0 fine\r\n", Refused, "4.3.0"),
+        ("xclient", CLOSE, Refused, "4.4.2"),
+        ("xforward", b"550 5.7.0 not authorized\r\n", Delivered, ""),
+        ("xforward", b"421 4.3.2 bye\r\n", Refused, "4.4.1"),
+    ],
+)
+def test_a_backend_that_does_not_trust_us(tmp_path: Path, how: str, said: Action, fate_is: type, status: str) -> None:
+    """XCLIENT refused: without it every stranger would come with our own rights."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({how: said}, features=(*FEATURES, XCLIENT, XFORWARD))
+        fate = await deliver(rig.relay(backend.port, more=f"tell_client: {how}"))
+        assert isinstance(fate, fate_is)
+        if fate_is is Refused:
+            assert (fate.reply.code, fate.reply.status) == (451, status)
+            assert not any(line.startswith("MAIL") for line in backend.lines())
+
+    run(tmp_path, test)
+
+
+def test_a_question_is_our_own(tmp_path: Path) -> None:
+    """Recipients are asked for in our name: the answer is kept for every client."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=(*FEATURES, XCLIENT))
+        relay = rig.relay(backend.port, verify=ON, more="tell_client: xclient")
+        await deliver(relay)
+        await relay.known("main", transaction(), Mailbox("v", "example.com"))
+        assert [line for line in backend.lines() if line.startswith("XCLIENT")][1].startswith(
+            "XCLIENT NAME=mx.example.com ADDR=127.0.0.1 PORT="
+        )
+        assert backend.connections == 1
+
+    run(tmp_path, test)
+
+
+def test_dsn_parameters_are_passed_on(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        from gateway.mail.envelope import Recipient
+
+        backend = await rig.backend(features=("DSN", "SIZE 1000"))
+        tx = transaction(parameters=(("RET", "HDRS"), ("ENVID", "QQ+2B1")))
+        tx.envelope.recipients[0] = Recipient(
+            Mailbox("u", "example.com"), (("NOTIFY", "NEVER"), ("ORCPT", "rfc822;U+2B@example.com"))
+        )
+        await deliver(rig.relay(backend.port), tx)
+        size = len(OURS + OCTETS)
+        assert mails(backend)[:2] == [
+            f"MAIL FROM:<a@example.org> SIZE={size} RET=HDRS ENVID=QQ+2B1",
+            "RCPT TO:<u@example.com> NOTIFY=NEVER ORCPT=rfc822;U+2B@example.com",
+        ]
+
+    run(tmp_path, test)
