@@ -18,8 +18,9 @@ from gateway.house import House
 from gateway.log import log
 from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Stage, Unavailable
-from gateway.policy.judge import Effect, Need, Progress, Verdict
 from gateway.policy.loader import Policy
+from gateway.policy.outcome import ERROR, PASSED, Effect, Need, Progress, Verdict
+from gateway.policy.rules import Action, Limit
 from gateway.state import greylist
 from gateway.state.store import ask
 
@@ -115,22 +116,30 @@ class LiveHearing(Hearing):
     def __init__(self, house: House, tx: Transaction, facts: Facts) -> None:
         super().__init__(house, tx, facts)
         self._house = house
-        #: Rules whose greylist waits.
-        self.greylisting: set[str] = set()
+        #: Rules whose greylist or limit makes the sender wait, and which of the two it is.
+        self.waits: dict[str, Action] = {}
 
     async def perform(self, effect: Effect, recipient: str) -> str:
-        """Asks the greylist."""
+        """Asks the greylist, or counts."""
+        try:
+            left = await self._asked(effect, recipient)
+        except Unavailable:  # the store has told log and metrics
+            return ERROR
+        if left is None:
+            return PASSED
+        self.waits[effect.rule] = Action(effect.kind)
+        return f"waiting:{math.ceil(left)}"
+
+    async def _asked(self, effect: Effect, recipient: str) -> float | None:
+        """Seconds that the sender has to wait; None when it may go on."""
+        asked, store, now = effect.parameters, self._house.store, self._house.clock.now()
+        if isinstance(asked, Limit):
+            counted = await ask(
+                store, store.limit, f"{effect.rule} {effect.subject}", now=now, rate=asked.rate, per=asked.per
+            )
+            return None if counted.allowed else counted.wait_left
         spf, iprev, tx = await self._facts.get(Spf), await self._facts.get(Iprev), self._tx
         identity = greylist.identity(spf.result, spf.domain, iprev.result, iprev.name, tx.session.client_ip)
         key = greylist.key(identity, str(tx.envelope.reverse_path or ""), recipient)
-        asked, store, now = effect.parameters, self._house.store, self._house.clock.now()
-        try:
-            found = await ask(
-                store, store.greylist, key, now=now, wait=asked.wait, window=asked.window, keep=asked.keep
-            )
-        except Unavailable:  # the store has told log and metrics
-            return "error"
-        if found.passed:
-            return "passed"
-        self.greylisting.add(effect.rule)
-        return f"waiting:{math.ceil(found.wait_left)}"
+        found = await ask(store, store.greylist, key, now=now, wait=asked.wait, window=asked.window, keep=asked.keep)
+        return None if found.passed else found.wait_left

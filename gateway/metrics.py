@@ -55,6 +55,14 @@ _relays = Labelled(Counter("gatepost_relays", "Deliveries to backends by outcome
 _relay_seconds = Labelled(
     Histogram("gatepost_relay_seconds", "Duration of deliveries to backends.", ["backend"], buckets=_SECONDS)
 )
+_takes_everybody = Labelled(
+    Gauge(
+        "gatepost_backend_accepts_all",
+        "1 where a backend accepts every recipient: none is verified.",
+        ["backend"],
+        multiprocess_mode="livemax",
+    )
+)
 _connections = Gauge("gatepost_connections", "Connections of clients now.", multiprocess_mode="livesum")
 _connections_taken = Counter("gatepost_connections_accepted", "Connections of clients since the start.")
 _connections_refused = Labelled(
@@ -69,7 +77,7 @@ _state_errors = Labelled(Counter("gatepost_state_errors", "Calls of the state st
 
 
 def transaction(outcome: str, seconds: float) -> None:
-    """A transaction ended: accepted, rejected, deferred, quarantined, greylisted or aborted."""
+    """A transaction ended: accepted, rejected, deferred, quarantined, greylisted, limited or aborted."""
     _transactions.of(outcome).inc()
     _transaction_seconds.observe(seconds)
 
@@ -90,6 +98,11 @@ def relay(backend: str, outcome: str, seconds: float) -> None:
     """A delivery ended: delivered, refused or unknown."""
     _relays.of(backend, outcome).inc()
     _relay_seconds.of(backend).observe(seconds)
+
+
+def backend_takes_everybody(backend: str, takes: bool) -> None:
+    """A backend was asked for a recipient that cannot be."""
+    _takes_everybody.of(backend).set(int(takes))
 
 
 def connection_opened() -> None:

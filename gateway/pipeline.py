@@ -312,7 +312,7 @@ class Journey:
 
     def _action(self, verdict: Verdict) -> Action:
         """The action by its word on record."""
-        return Action.GREYLIST if verdict.rule in self._hearing.greylisting else verdict.action
+        return self._hearing.waits.get(verdict.rule, verdict.action) if verdict.final else verdict.action
 
     def crashed(self, stage: Stage, recipient: str = "") -> Reply:
         """A fault of ours: never the sender's (451), told in the log alone."""

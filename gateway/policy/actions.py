@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.policy import template
-from gateway.policy.rules import Action, Greylist
+from gateway.policy.advice import Mistake
+from gateway.policy.rules import Action, Greylist, Limit
 from gateway.policy.template import Template
+from gateway.policy.vocabulary import FACTS
 from gateway.yamlfile import Data, Fault, Loc, Position, nearest
 from gateway.yamlfile.units import parse_duration
 
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 _WORDS = tuple(action.value for action in Action)
 #: Actions that others have and we do not, with what to write instead.
 _ABSENT = {
-    "limit": "'limit' is not available in this release",
     "discard": "there is no 'discard': mail is delivered, quarantined or refused, never dropped",
     "drop": "there is no 'drop': mail is delivered, quarantined or refused, never dropped",
 }
 _FIELD = re.compile(r"X-[A-Za-z0-9](?:[A-Za-z0-9-]{0,60}[A-Za-z0-9])?")
 _WAIT_LIMIT = 366 * 86_400.0
+_RATE = re.compile(r"([0-9]{1,9})/(\S+)")
+#: A count is kept for its span: an hour's is cheap, a month's is what the greylist's rows are for.
+_SPAN_LIMIT = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Done:
     text_loc: Loc = ()
     text_facts: Mapping[str, int] = field(default_factory=dict)
     greylist: Greylist = field(default_factory=Greylist)
+    limit: Limit = field(default_factory=Limit)
 
 
 def read(reader: "Reader") -> Done | None:
@@ -70,6 +75,8 @@ def read(reader: "Reader") -> Done | None:
             return _note(reader, value, loc)
         case Action.GREYLIST:
             return _greylist(reader, value, loc)
+        case Action.LIMIT:
+            return _limit(reader, value, loc)
     if value is not None:
         reader.error(loc, f"'{word}' takes nothing", f"write then: {word}", key=True)
         return None
@@ -138,3 +145,52 @@ def _greylist(reader: "Reader", value: Data, loc: Loc) -> Done | None:
     if not seconds["wait"] < seconds["window"] <= seconds["keep"]:
         reader.error(loc, "a greylist needs wait < window <= keep", "who waits longer than the window never passes")
     return Done(Action.GREYLIST, greylist=Greylist(seconds["wait"], seconds["window"], seconds["keep"]))
+
+
+def _limit(reader: "Reader", value: Data, loc: Loc) -> Done | None:
+    hint = "as in {limit: {key: client.network, rate: 60/1m}}"
+    if not isinstance(value, dict):
+        reader.error(loc, "'limit' takes a key and a rate", hint)
+        return None
+    for each in value:
+        if each not in {"key", "rate"}:
+            reader.error(
+                (*loc, each),
+                f"unknown key '{each}' in limit",
+                nearest(each, ("key", "rate")) or "keys: key, rate",
+                key=True,
+            )
+    key, rate = value.get("key"), value.get("rate")
+    if not isinstance(key, str) or not isinstance(rate, str):
+        reader.error(loc, "'limit' takes a key and a rate", hint)
+        return None
+    if key not in FACTS:
+        reader.error((*loc, "key"), f"unknown fact '{key}'", nearest(key, FACTS))
+        return None
+    if FACTS[key].type != "string":
+        reader.error((*loc, "key"), f"{key} cannot be a key", "a key is a fact that is a text, such as client.network")
+        return None
+    counted = _rate(reader, rate, (*loc, "rate"))
+    if counted is None:
+        return None
+    return Done(Action.LIMIT, text_loc=(*loc, "key"), text_facts={key: 0}, limit=Limit(key, *counted))
+
+
+def _rate(reader: "Reader", rate: str, loc: Loc) -> tuple[int, float] | None:
+    """A number of mails in a span: "60/1m"."""
+    match = _RATE.fullmatch(rate)
+    if match is None:
+        reader.error(loc, f"'{rate}' is no rate", "a number and a span, as in 60/1m")
+        return None
+    try:
+        span = parse_duration(match[2])
+    except Fault as fault:
+        reader.mistakes(loc, [Mistake(match.start(2), fault.what, fault.hint)])
+        return None
+    if int(match[1]) < 1:
+        reader.error(loc, "a rate is at least 1", "to refuse all, write then: defer")
+    elif not 1 <= span <= _SPAN_LIMIT:
+        reader.mistakes(loc, [Mistake(match.start(2), "the span of a rate is between 1s and 1d")])
+    else:
+        return int(match[1]), span
+    return None

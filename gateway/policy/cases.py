@@ -65,6 +65,8 @@ CLEAN: dict[str, Value] = {
 #: What a test may expect; "none": no rule was final. "observe": the rule would have acted.
 OUTCOMES = ("none", *(action.value for action in Action), "observe")
 GREYLIST = ("waiting", "passed")
+#: How a limit answers in a test.
+LIMIT = ("passed", "over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Case:
     given: Mapping[str, Value] = field(default_factory=dict)
     lists: Mapping[str, NamedList] = field(default_factory=dict)
     greylist: str = "waiting"
+    limit: str = "passed"
     action: str = ""
     rule: str = ""
     reply: str = ""
@@ -137,6 +140,7 @@ def read_case(reader: "Reader", named: Mapping[str, NamedList], rule: str) -> Ca
     position = reader.document.position(reader.loc)
     name = reader.text("name", f"test in line {position.line}")
     given, other, greylist = _given(reader, named)
+    asked = reader.data.get("given", {})
     expect = reader.data.get("expect", {})
     if not isinstance(expect, dict):
         reader.error(("expect",), "'expect' is a mapping", "as in {action: reject, rule: my-rule}")
@@ -159,6 +163,7 @@ def read_case(reader: "Reader", named: Mapping[str, NamedList], rule: str) -> Ca
         given=given,
         lists=other,
         greylist=greylist,
+        limit="over" if isinstance(asked, dict) and asked.get("limit") == "over" else "passed",
         action=str(action),
         rule=str(meant),
         reply=str(expect.get("reply", "")),
@@ -194,7 +199,10 @@ def _given(reader: "Reader", named: Mapping[str, NamedList]) -> _Given:
         return facts, other, greylist
     for name, value in given.items():
         loc: Loc = ("given", name)
-        if name == "greylist":
+        if name == "limit":
+            if value not in LIMIT:
+                reader.error(loc, f"'limit' cannot be '{value}'", f"one of: {', '.join(LIMIT)}")
+        elif name == "greylist":
             greylist = str(value)
             if value not in GREYLIST:
                 reader.error(loc, f"'greylist' cannot be '{value}'", f"one of: {', '.join(GREYLIST)}")

@@ -5,12 +5,10 @@ A mail of a test is the same for both; its own lists replace theirs where they h
 
 from collections.abc import Mapping
 
-from gateway.policy.cases import Case
 from gateway.policy.lists import NamedList
 from gateway.policy.loader import Policy
-from gateway.policy.outcome import PASSED
 from gateway.policy.replay import Tally, again
-from gateway.policy.scene import Scene, given
+from gateway.policy.scene import of_case
 
 
 def over_tests(old: Policy, new: Policy) -> Tally:
@@ -18,18 +16,14 @@ def over_tests(old: Policy, new: Policy) -> Tally:
     tally = Tally()
     seen = set[str]()
     for case in (*new.cases, *old.cases):
-        scene = _scene(case)
-        key = repr((sorted(scene.values.items()), sorted(_spelt(case.lists).items()), scene.otherwise))
+        scene = of_case(case)
+        key = repr((sorted(scene.values.items()), sorted(_spelt(case.lists).items()), sorted(scene.otherwise.items())))
         if key in seen:
             continue
         seen.add(key)
         before, after = (again(_with(policy, case.lists), scene) for policy in (old, new))
         tally.add(str(case.position), case.name, before, after)
     return tally
-
-
-def _scene(case: Case) -> Scene:
-    return given(case.facts, PASSED if case.greylist == PASSED else "waiting:300")
 
 
 def _with(policy: Policy, lists: Mapping[str, NamedList]) -> Policy:

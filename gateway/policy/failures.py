@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from gateway.checks.check import Value
 from gateway.policy.cases import CLEAN
 from gateway.policy.loader import Policy
-from gateway.policy.outcome import ERROR, PASSED
+from gateway.policy.outcome import ERROR
 from gateway.policy.replay import Ending, Kind, again
-from gateway.policy.scene import Scene, given
+from gateway.policy.scene import PASSES, Scene, given, of_case
 from gateway.policy.vocabulary import FACTS
 
 #: Checks that look at what we hold already: they cannot be down.
@@ -63,12 +63,11 @@ def checks_that_fail() -> tuple[str, ...]:
 def matrix(policy: Policy) -> Matrix:
     """The matrix over the policy's tests."""
     mails: list[tuple[str, Policy, Scene]] = [
-        (case.name, policy.with_lists(case.lists) if case.lists else policy, _scene(case.facts, case.greylist))
-        for case in policy.cases
+        (case.name, policy.with_lists(case.lists) if case.lists else policy, of_case(case)) for case in policy.cases
     ]
     own = bool(mails)
     if not own:
-        mails = [(name, policy, _scene({**CLEAN, **facts}, "waiting")) for name, facts in BASE.items()]
+        mails = [(name, policy, given({**CLEAN, **facts}, "waiting")) for name, facts in BASE.items()]
     before = [again(one, scene) for _, one, scene in mails]
     rows = [Row("", Counter(ending.kind for ending in before))]
     checks = checks_that_fail()
@@ -83,10 +82,6 @@ def matrix(policy: Policy) -> Matrix:
     return Matrix(len(mails), own, tuple(rows))
 
 
-def _scene(facts: Mapping[str, Value], greylist: str) -> Scene:
-    return given(facts, PASSED if greylist == PASSED else "waiting:300")
-
-
 def down(scene: Scene, checks: tuple[str, ...]) -> Scene:
     """The same mail while these checks cannot be done."""
     empty = {name: _empty(name) for name, known in FACTS.items() if known.check in checks}
@@ -94,7 +89,7 @@ def down(scene: Scene, checks: tuple[str, ...]) -> Scene:
 
 
 def _stateless(scene: Scene) -> Scene:
-    return replace(scene, outcomes={}, otherwise=ERROR)
+    return replace(scene, outcomes={}, otherwise=dict.fromkeys(PASSES, ERROR))
 
 
 def _empty(name: str) -> Value:

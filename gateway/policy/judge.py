@@ -120,8 +120,8 @@ class Judge:
                 walk.note(one.rule, Word.UNKNOWN, ", ".join(sorted(missing.facts)))
                 # Asked again from the start, with the facts: nothing of this walk is kept.
                 return Judgement(Need(missing.facts, one.rule.id), progress)
-            except _Ask:
-                return Judgement(Effect(one.rule.id, "greylist", one.rule.greylist), progress)
+            except _Ask as ask:
+                return Judgement(ask.effect, progress)
             except _Deferred as failure:
                 walk.note(one.rule, Word.WAITED, str(failure))
                 judgement = self._not_decided(one.rule, Verdict(Action.DEFER, one.rule.id, _NO_FACT), "", walk)
@@ -171,6 +171,8 @@ class Judge:
         """Takes the action; a judgement where it ends the stage."""
         if not rule.spoken <= walk.facts.keys():
             raise _Missing(rule.spoken - walk.facts.keys())
+        if rule.action is Action.LIMIT:
+            return self._limit(rule, walk)
         if rule.action is not Action.GREYLIST or rule.observe:
             walk.note(rule, Word.OBSERVED if rule.observe else Word.FIRED)
         if rule.id not in walk.progress.fired:
@@ -221,21 +223,40 @@ class Judge:
     def _greylist(self, rule: Rule, walk: _Walk) -> Judgement | None:
         outcome = dict(walk.progress.outcomes).get(rule.id)
         if outcome is None:
-            raise _Ask
+            raise _Ask(Effect(rule.id, "greylist", rule.greylist))
         walk.note(rule, Word.FIRED, outcome)
         if rule.id not in walk.progress.fired:
             self._mark(rule, walk)
+        return self._waits(rule, outcome, walk, f"{rule.greylist.wait:g}")
+
+    def _limit(self, rule: Rule, walk: _Walk) -> Judgement | None:
+        """A limit counts in `mode: observe`, too: else nobody could tell what it would have done."""
+        subject = str(walk.facts[rule.limit.key])
+        # Who has no name shares nothing with others who have none.
+        outcome = dict(walk.progress.outcomes).get(rule.id) if subject else PASSED
+        if outcome is None:
+            raise _Ask(Effect(rule.id, "limit", rule.limit, subject))
+        over = outcome not in {PASSED, ERROR}
+        walk.note(rule, Word.OBSERVED if rule.observe and over else Word.FIRED, outcome)
+        if rule.id not in walk.progress.fired:
+            self._mark(rule, walk)
+            if rule.observe and over:
+                observed = (*walk.progress.observed, (rule.id, rule.action.value))
+                walk.progress = replace(walk.progress, observed=observed)
+        return None if rule.observe else self._waits(rule, outcome, walk, "1")
+
+    def _waits(self, rule: Rule, outcome: str, walk: _Walk, wait: str) -> Judgement | None:
+        """The end of an effect: the sender comes again later, or the mail goes on."""
         if outcome == PASSED:
             return None
         if outcome == ERROR:
-            # The greylist is a nuisance to spammers, not a wall: without its state mail flows.
+            # The state is a nuisance to spammers, not a wall: without it mail flows.
             if rule.on_error is OnError.DEFER:
-                return Judgement(Verdict(Action.DEFER, rule.id, _FAULT, rule.because), walk.progress)
+                return Judgement(Verdict(Action.DEFER, rule.id, _FAULT, rule.because), walk.progress, walk.fault)
             return None
-        wait = outcome.partition(":")[2] or f"{rule.greylist.wait:g}"
-        values = {**walk.facts, "greylist.wait": wait}
+        values = {**walk.facts, f"{rule.action.value}.wait": outcome.partition(":")[2] or wait}
         reply = rule.reply.fill(values) if rule.reply else None
-        return Judgement(Verdict(Action.DEFER, rule.id, reply, rule.because), walk.progress)
+        return Judgement(Verdict(Action.DEFER, rule.id, reply, rule.because), walk.progress, walk.fault)
 
     def _standing(self, stage: Stage, progress: Progress) -> Verdict | None:
         """What an earlier stage decided and this one did not overrule."""
@@ -267,7 +288,11 @@ class _Missing(Exception):  # noqa: N818 - control flow inside this file
 
 
 class _Ask(Exception):  # noqa: N818 - control flow inside this file
-    """The greylist has to be asked."""
+    """The state has to be asked."""
+
+    def __init__(self, effect: Effect) -> None:
+        super().__init__()
+        self.effect = effect
 
 
 class _Deferred(Exception):  # noqa: N818 - control flow inside this file

@@ -18,10 +18,9 @@ from gateway.mail.terms import Result
 from gateway.policy.evaluate import Undecided, build
 from gateway.policy.lists import NamedList
 from gateway.policy.loader import Policy
-from gateway.policy.outcome import PASSED
 from gateway.policy.replay import Ending, Kind
 from gateway.policy.rules import Rule
-from gateway.policy.scene import Run, Scene, play
+from gateway.policy.scene import PASSES, Run, Scene, play
 from gateway.policy.syntax import Call, Const, Fold, Items, Name, Node, walk
 from gateway.policy.vocabulary import FACTS
 
@@ -45,7 +44,7 @@ def changes(policy: Policy, scene: Scene, run: Run) -> Iterator[Change]:
     """All that would have changed the verdict, nearest first; for each fact the first value that does."""
     before = Ending.of(policy, run)
     if run.progress.outcomes and before.kind is Kind.DEFERRED:
-        retried = Ending.of(policy, play(policy, replace(scene, outcomes={}, otherwise=PASSED)))
+        retried = Ending.of(policy, play(policy, replace(scene, outcomes={}, otherwise=PASSES)))
         if retried.kind not in {before.kind, Kind.UNKNOWN}:
             yield Change("a later attempt", "waits", "passes", retried)
     values = scene.values

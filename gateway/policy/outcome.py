@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Stage
-from gateway.policy.rules import Action, Greylist
+from gateway.policy.rules import Action, Greylist, Limit
 
 #: Words that come back from an effect.
 PASSED, ERROR = "passed", "error"
@@ -32,16 +32,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Something to do before the verdict: ask the greylist, then judge again with its outcome."""
+    """Something to do before the verdict: ask the greylist or count, then judge again with the outcome."""
 
     rule: str
-    kind: str
-    parameters: Greylist
+    kind: str  # "greylist", "limit"
+    parameters: Greylist | Limit
+    subject: str = ""  # of a limit: the value of its key
 
     @property
     def label(self) -> str:
         """The question itself, whichever rule asks it: under this word the journal keeps the outcome for a replay."""
         asked = self.parameters
+        if isinstance(asked, Limit):
+            return f"{self.kind} {asked.key}={self.subject} {asked.rate}/{asked.per:.12g}"
         return f"{self.kind} {asked.wait:.12g}/{asked.window:.12g}/{asked.keep:.12g}"
 
 

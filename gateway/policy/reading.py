@@ -132,6 +132,7 @@ def read_rule(
         tag=done.tag,
         text=done.text,
         greylist=done.greylist,
+        limit=done.limit,
     )
 
 
@@ -206,6 +207,8 @@ def _stages(reader: Reader, done: actions.Done | None, when: Expression, for_rec
     assert done is not None
     known = {name: FACTS[name].stage for name in when.facts}
     least = max([Stage.CONNECT, *known.values(), LEAST_STAGE.get(done.action, Stage.CONNECT)])
+    if done.limit.key:
+        least = max(least, FACTS[done.limit.key].stage)
     if for_recipients:
         least = max(least, Stage.RCPT)
     first = least

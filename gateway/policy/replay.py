@@ -17,7 +17,7 @@ from gateway.checks.check import Value
 from gateway.journal.entry import Asked, Entry, whole
 from gateway.mail.terms import Stage
 from gateway.policy.loader import Policy
-from gateway.policy.rules import Action
+from gateway.policy.rules import EFFECTS
 from gateway.policy.scene import Run, Scene, play
 from gateway.policy.vocabulary import RECIPIENT_FACTS, SIZE
 
@@ -65,8 +65,8 @@ class Ending:
         if verdict is None:
             return cls(Kind.ACCEPTED, "none", "", tags, unknown=run.unknown)
         rule = policy.rule(verdict.rule)
-        waits = verdict.final and rule is not None and rule.action is Action.GREYLIST
-        word = "greylist" if waits else verdict.action.value
+        waits = verdict.final and rule is not None and rule.action in EFFECTS
+        word = rule.action.value if rule is not None and waits else verdict.action.value
         reply = " ".join((str(verdict.reply.code), verdict.reply.status, *verdict.reply.text)) if verdict.reply else ""
         return cls(_KINDS.get(word, Kind.ACCEPTED), word, verdict.rule, tags, reply, run.unknown)
 

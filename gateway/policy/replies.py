@@ -22,7 +22,9 @@ _CODES = {
     Action.REJECT: frozenset({521, 530, 550, 551, 552, 553, 554, 556}),
     Action.DEFER: frozenset({450, 451, 452, 454, 455}),
 }
-_CODES[Action.GREYLIST] = _CODES[Action.DEFER]
+_CODES[Action.GREYLIST] = _CODES[Action.LIMIT] = _CODES[Action.DEFER]
+#: What the texts of an effect's reply may name beyond the facts.
+_WAITS = {Action.GREYLIST: {"greylist.wait": "int"}, Action.LIMIT: {"limit.wait": "int"}}
 
 
 def read(reader: "Reader", action: Action) -> tuple[ReplyTemplate | None, dict[str, int]]:
@@ -33,11 +35,16 @@ def read(reader: "Reader", action: Action) -> tuple[ReplyTemplate | None, dict[s
         Action.GREYLIST: ReplyTemplate(
             451, "4.7.1", template.Template(("Greylisted; try again in ", "greylist.wait", " seconds"))
         ),
+        Action.LIMIT: ReplyTemplate(
+            451, "4.7.1", template.Template(("Too many at once; try again in ", "limit.wait", " seconds"))
+        ),
     }.get(action)
     if "reply" not in reader.data:
         return default, {}
     if default is None:
-        reader.error(("reply",), f"'{action}' has no reply", "a reply belongs to reject, defer and greylist", key=True)
+        reader.error(
+            ("reply",), f"'{action}' has no reply", "a reply belongs to reject, defer, greylist and limit", key=True
+        )
         return None, {}
     value = reader.data["reply"]
     match = _REPLY.fullmatch(value.rstrip("\n")) if isinstance(value, str) else None
@@ -60,7 +67,7 @@ def read(reader: "Reader", action: Action) -> tuple[ReplyTemplate | None, dict[s
         except ValueError as why:
             what = f"{why}: the first digits must agree"
             reader.mistakes(("reply",), [Mistake(match.start(2), what)])
-    extra = {"greylist.wait": "int"} if action is Action.GREYLIST else {}
+    extra = _WAITS.get(action, {})
     text, offsets, mistakes = template.parse(match[3] or "", extra)
     shift = match.start(3) if match[3] else 0
     reader.mistakes(("reply",), mistakes, shift)

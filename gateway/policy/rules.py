@@ -21,17 +21,21 @@ class Action(StrEnum):
     DEFER = "defer"
     QUARANTINE = "quarantine"
     GREYLIST = "greylist"
+    LIMIT = "limit"
     TAG = "tag"
     NOTE = "note"
     EXEMPT = "exempt"
 
 
-#: Final whenever they fire; greylist is final only while it waits.
+#: Final whenever they fire; greylist and limit are final only while they make the sender wait.
 FINAL = frozenset({Action.ACCEPT, Action.REJECT, Action.DEFER, Action.QUARANTINE})
+#: Asked of the state before the verdict is known.
+EFFECTS = frozenset({Action.GREYLIST, Action.LIMIT})
 #: Exceptions to other rules: they want an owner and an expiry.
 EXCEPTIONS = frozenset({Action.ACCEPT, Action.EXEMPT})
-#: The first stage at which an action makes sense: the greylist's key holds a recipient, a quarantine needs a mail.
-LEAST_STAGE = {Action.GREYLIST: Stage.RCPT, Action.QUARANTINE: Stage.RCPT}
+#: The first stage at which an action makes sense: the greylist's key holds a recipient, a quarantine needs a mail, and
+#: what a limit counts are mails: connections have bounds of their own (`limits:` of the configuration).
+LEAST_STAGE = {Action.GREYLIST: Stage.RCPT, Action.QUARANTINE: Stage.RCPT, Action.LIMIT: Stage.MAIL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,15 @@ class Greylist:
     wait: float = 300.0
     window: float = 86_400.0
     keep: float = 36 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `rate` in `per` seconds of those that share the value of a fact."""
+
+    key: str = ""  # the fact
+    rate: int = 1
+    per: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +109,7 @@ class Rule:
     tag: str = ""
     text: Template = field(default_factory=lambda: Template(("",)))  # a tag's value, or a note
     greylist: Greylist = field(default_factory=Greylist)
+    limit: Limit = field(default_factory=Limit)
 
     @property
     def final(self) -> bool:
@@ -104,9 +118,9 @@ class Rule:
 
     @property
     def spoken(self) -> frozenset[str]:
-        """The facts in its reply, tag or note."""
+        """The facts in its reply, tag or note, and the key of a limit."""
         names = self.text.names | self.reply.text.names if self.reply else self.text.names
-        return names - {"greylist.wait"}
+        return (names | {self.limit.key}) - {"greylist.wait", "limit.wait", ""}
 
     @property
     def needs(self) -> frozenset[str]:

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field, replace
 
 from gateway.checks.check import Value
 from gateway.mail.terms import Stage
+from gateway.policy.cases import Case
 from gateway.policy.loader import Policy
-from gateway.policy.outcome import Effect, Need, Progress, Step, Verdict, Word
-from gateway.policy.rules import FINAL, Action
+from gateway.policy.outcome import PASSED, Effect, Need, Progress, Step, Verdict, Word
+from gateway.policy.rules import EFFECTS, FINAL, Action
 from gateway.policy.vocabulary import FACTS, RECIPIENT_FACTS, SIZE
 
 #: Actions without which the verdict may be another; what depends on the others is only told.
-_DECIDING = FINAL | {Action.GREYLIST, Action.EXEMPT}
+_DECIDING = FINAL | EFFECTS | {Action.EXEMPT}
+#: Every effect lets the mail go on.
+PASSES = {"greylist": PASSED, "limit": PASSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Scene:
     size: int | None = None  # as counted; None where the message never came
     failed: frozenset[str] = frozenset()  # checks
     outcomes: Mapping[str, str] = field(default_factory=dict)  # an effect's label to its outcome
-    otherwise: str = ""  # the outcome of every other effect; "" is not known
+    otherwise: Mapping[str, str] = field(default_factory=dict)  # of other effects, by kind; absent is not known
     until: Stage = Stage.DATA
 
     @property
@@ -73,8 +76,8 @@ class Run:
     blocked: str = ""
 
 
-def given(facts: Mapping[str, Value], answer: str) -> Scene:
-    """The scene of a test: every fact in one mapping, failed checks by their result, effects answer alike."""
+def given(facts: Mapping[str, Value], greylist: str, limit: str = PASSED) -> Scene:
+    """The scene of a test: every fact in one mapping, failed checks by their result; "passed", or effects bite."""
     failed = frozenset(FACTS[name].check for name in facts if FACTS[name].check and facts[name] == "temperror")
     own = {name: value for name, value in facts.items() if name in RECIPIENT_FACTS or name == SIZE}
     size = facts.get(SIZE)
@@ -83,8 +86,16 @@ def given(facts: Mapping[str, Value], answer: str) -> Scene:
         own,
         size if isinstance(size, int) else None,
         failed,
-        otherwise=answer,
+        otherwise={
+            "greylist": PASSED if greylist == PASSED else "waiting:300",
+            "limit": PASSED if limit == PASSED else "waiting:60",
+        },
     )
+
+
+def of_case(case: Case) -> Scene:
+    """The scene of a test that stands in a policy file."""
+    return given(case.facts, case.greylist, case.limit)
 
 
 def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
@@ -105,7 +116,7 @@ def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
             judged = policy.judge(stage, facts, progress, recipient, scene.failed, walk)
             match judged.outcome:
                 case Effect() as effect:
-                    answer = scene.outcomes.get(effect.label, scene.otherwise)
+                    answer = scene.outcomes.get(effect.label) or scene.otherwise.get(effect.kind)
                     if answer:
                         progress = progress.with_outcome(effect.rule, answer)
                         continue

@@ -4,7 +4,7 @@ It is made from the tables that the loader reads by, so that it cannot fall behi
 expression is a text to it, and what needs two rules at once it cannot see. `gatepost policy check` is the judge.
 """
 
-from gateway.policy.cases import GREYLIST, OUTCOMES
+from gateway.policy.cases import GREYLIST, LIMIT, OUTCOMES
 from gateway.policy.reading import IDENTITY, STAGES
 from gateway.policy.rules import Action
 from gateway.policy.vocabulary import FACTS, Known
@@ -106,7 +106,7 @@ def _given() -> Schema:
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {**facts, "greylist": answers, "limit": {"enum": ["passed", "over"]}},
+        "properties": {**facts, "greylist": answers, "limit": {"enum": list(LIMIT)}},
         "patternProperties": {r"^lists\.": {"type": "array", "items": {"type": "string"}}},
     }
 

@@ -11,8 +11,8 @@ from gateway.checks.check import Value
 from gateway.policy.cases import Case
 from gateway.policy.loader import Policy
 from gateway.policy.outcome import PASSED
-from gateway.policy.rules import Action, Rule
-from gateway.policy.scene import Run, given, play
+from gateway.policy.rules import EFFECTS, Action, Rule
+from gateway.policy.scene import Run, Scene, given, of_case, play
 
 __all__ = ["Outcome", "Report", "Run", "run", "run_tests"]
 
@@ -45,7 +45,7 @@ def run_tests(policy: Policy) -> Report:
     outcomes: list[Outcome] = []
     reached: set[str] = set()
     for case in policy.cases:
-        ran = run(policy.with_lists(case.lists) if case.lists else policy, case.facts, case.greylist)
+        ran = _run(policy.with_lists(case.lists) if case.lists else policy, of_case(case))
         reached |= set(ran.progress.fired)
         if ran.verdict is not None:
             reached.add(ran.verdict.rule)
@@ -56,7 +56,11 @@ def run_tests(policy: Policy) -> Report:
 
 def run(policy: Policy, facts: Mapping[str, Value], greylist: str = PASSED) -> Run:
     """One mail to one recipient through all stages. `greylist`: how the greylist answers, "passed" or "waiting"."""
-    ran = play(policy, given(facts, PASSED if greylist == PASSED else "waiting:300"))
+    return _run(policy, given(facts, greylist))
+
+
+def _run(policy: Policy, scene: Scene) -> Run:
+    ran = play(policy, scene)
     if ran.unknown:
         raise ValueError(f"a rule asked for {', '.join(ran.unknown)} at {ran.stage.name}")
     return ran
@@ -74,8 +78,8 @@ def _failure(policy: Policy, case: Case, ran: Run) -> str:
             right = verdict is None
         case "accept":
             right = verdict is None or verdict.action is Action.ACCEPT
-        case "greylist":
-            right = verdict is not None and verdict.final and ending is not None and ending.action is Action.GREYLIST
+        case "greylist" | "limit":
+            right = verdict is not None and verdict.final and ending is not None and ending.action.value == case.action
         case "reject" | "defer" | "quarantine":
             right = verdict is not None and verdict.action.value == case.action
         case "observe":
@@ -111,6 +115,6 @@ def _shown(policy: Policy, ran: Run) -> str:
     if ran.verdict is None:
         return "no rule was final"
     rule = policy.rule(ran.verdict.rule)
-    greylisted = rule is not None and rule.action is Action.GREYLIST and ran.verdict.final
-    word = "greylist" if greylisted else ran.verdict.action.value
+    waits = rule is not None and rule.action in EFFECTS and ran.verdict.final
+    word = rule.action.value if rule is not None and waits else ran.verdict.action.value
     return f"it was {word} by {ran.verdict.rule} at {ran.stage.name.lower()}"

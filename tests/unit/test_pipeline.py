@@ -21,7 +21,7 @@ from gateway.mail.terms import Unavailable
 from gateway.pipeline import House, Pipeline
 from gateway.relay.delivery import Answered, Delivered, Fate, Known, Refused, Relay, Unknown
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Greylisted, GreylistKey
+from gateway.state.store import Greylisted, GreylistKey, Limited
 
 ZONE = {
     "good.example": {"TXT": ["v=spf1 ip4:192.0.2.7 -all"]},
@@ -414,5 +414,28 @@ def test_refused_recipients_are_on_record_at_once(stage: Stage) -> None:
         assert entry.recipients == ("joe@elsewhere.example",)
         assert entry.verdicts[0].reply == reply
         client.pipeline.aborted(tx, "QUIT")
+
+    play(scenario)
+
+
+def test_a_limit_counts_mails_of_a_network(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        rules = "  - {id: slow, when: true, then: {limit: {key: client.network, rate: 2/1m}}, because: fair}\n"
+        client = Client(Pipeline(stage.house(rules)))
+        replies = [await client.whole("a@good.example", "joe@example.com") for _ in range(3)]
+        assert [reply[:9] for reply in replies] == ["250 2.0.0", "250 2.0.0", "451 4.7.1"]
+        assert "try again in 30 seconds" in replies[2]
+        assert (await Client(client.pipeline, "198.51.100.9").whole("a@x.example", "joe@example.com"))[:3] == "250"
+        entry = stage.journal.entries[replies[2].split()[-1]]
+        assert (entry.action, entry.rule, entry.because) == ("limit", "slow", "fair")
+        assert entry.asked[0].outcomes == {"limit client.network=192.0.2.0/24 2/60": "waiting:30"}
+        stage.clock.advance(31)
+        assert (await client.whole("a@good.example", "joe@example.com"))[:3] == "250"
+
+        def away(*given: object, **named: object) -> Limited:
+            raise Unavailable("locked")
+
+        monkeypatch.setattr(stage.store, "limit", away)
+        assert (await client.whole("a@good.example", "joe@example.com"))[:3] == "250"
 
     play(scenario)

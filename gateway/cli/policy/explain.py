@@ -28,9 +28,9 @@ from gateway.policy import explain as explaining
 from gateway.policy.explain import Explanation, Told
 from gateway.policy.loader import Policy
 from gateway.policy.nearest import Change
-from gateway.policy.outcome import PASSED, Word
+from gateway.policy.outcome import Word
 from gateway.policy.replay import Hearing, hearings
-from gateway.policy.scene import Scene
+from gateway.policy.scene import PASSES, Scene
 from gateway.policy.vocabulary import RECIPIENT_FACTS, SIZE
 
 _SHOWN = {
@@ -164,7 +164,7 @@ def _message(
         "rcpt.address": rcpt, "rcpt.domain": domain, "rcpt.known": "yes", "rcpt.count": 1, SIZE: size,
     }  # fmt: skip
     facts = {name: value for name, value in findings.values.items() if name not in RECIPIENT_FACTS and name != SIZE}
-    scene = Scene(facts, own, size, frozenset(findings.failed), otherwise=PASSED)
+    scene = Scene(facts, own, size, frozenset(findings.failed), otherwise=PASSES)
     found = explaining.explain(policy, scene)
     if as_json:
         print(json.dumps(plain(policy, found, scene)))

@@ -61,7 +61,7 @@ def test_what_was_skipped_and_why() -> None:
     failed = scene(dkim__result="temperror", dmarc__result="temperror")
     assert words(failed)["spoof", "DATA"] is Word.WAITED
     assert words(scene(dkim__result="temperror"))["hint", "DATA"] is Word.IGNORED
-    waits = replace(scene(spf__result="none"), otherwise="waiting:60")
+    waits = replace(scene(spf__result="none"), otherwise={"greylist": "waiting:60"})
     assert words(waits)["grey", "RCPT"] is Word.FIRED
     assert words(waits)["spoof", "DATA"] is Word.UNREACHED
     blind = scene()
@@ -104,7 +104,7 @@ def test_all_single_facts_are_told() -> None:
 
 
 def test_a_later_attempt_is_the_nearest_change_of_who_waits() -> None:
-    waits = replace(scene(spf__result="none"), otherwise="waiting:60")
+    waits = replace(scene(spf__result="none"), otherwise={"greylist": "waiting:60"})
     first, second = explain(RULES, waits).changes[:2]
     assert (first.fact, first.ending.kind) == ("a later attempt", Kind.ACCEPTED)
     assert (second.fact, second.value) == ("spf.result", "pass")

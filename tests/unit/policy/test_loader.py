@@ -46,7 +46,7 @@ def test_all_problems_at_once_in_file_order() -> None:
         "b.yaml:5:5: unknown key 'becuase' in a rule; did you mean 'because'?",
         "b.yaml:6:9: the id 'one' is taken; see b.yaml:2:9",
         "b.yaml:7:11: 'when' must be true or false, this is a number; compare it with something",
-        "b.yaml:9:5: 'accept' has no reply; a reply belongs to reject, defer and greylist",
+        "b.yaml:9:5: 'accept' has no reply; a reply belongs to reject, defer, greylist and limit",
         (
             "c.yaml:2:10: warning: the exception 'fine' has no owner and no expires; say who answers for it, and until "
             "when (expires: never, if for good)"

@@ -33,7 +33,7 @@ def without(found: Scene, *names: str) -> Scene:
 
 
 def test_the_answer_of_an_effect_comes_from_the_scene() -> None:
-    stranger = replace(scene(spf__result="none"), otherwise="")
+    stranger = replace(scene(spf__result="none"), otherwise={})
     unknown = play(RULES, stranger)
     assert (unknown.verdict, unknown.unknown, unknown.blocked) == (None, (f"the answer to {LABEL}",), "wait")
     waits = play(RULES, replace(stranger, outcomes={LABEL: "waiting:7"}))
