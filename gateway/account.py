@@ -16,15 +16,6 @@ from gateway.mail.envelope import Transaction
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Stage
 
-#: Words of a log line and of the counter `gatepost_transactions`.
-_OUTCOMES = {
-    "accept": "accepted",
-    "reject": "rejected",
-    "defer": "deferred",
-    "quarantine": "quarantined",
-    "greylist": "greylisted",
-}
-
 #: Decisions kept of one transaction, and after how many the journal hears of further ones only at the end.
 _VERDICTS = 200
 _WRITTEN_AT_ONCE = 5
@@ -119,8 +110,7 @@ class Account:
         entry = self.entry()
         if journal is not None:
             journal.record(entry)
-        outcome = "aborted" if self.fate == "aborted" else _OUTCOMES.get(entry.action, entry.action or "aborted")
-        metrics.transaction(outcome, entry.timings["total"])
+        metrics.transaction(entry.outcome, entry.timings["total"])
         log.info(
             "transaction",
             id=entry.id,
@@ -133,7 +123,7 @@ class Account:
             recipients=list(entry.recipients[:20]),
             recipient_count=len(entry.recipients),
             size=entry.size,
-            outcome=outcome,
+            outcome=entry.outcome,
             stage=entry.stage,
             rule=entry.rule,
             reply=entry.reply,

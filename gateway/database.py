@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gateway.clock import Clock
@@ -38,25 +38,35 @@ def unusable(path: Path) -> str:
 
 
 def open_database(
-    path: Path, schema: str, version: int, clock: Clock, *, busy: float, patience: float = 5.0, thorough: bool = False
+    path: Path,
+    schema: str,
+    version: int,
+    clock: Clock,
+    *,
+    upgrades: Mapping[int, str] | None = None,
+    busy: float,
+    patience: float = 5.0,
+    thorough: bool = False,
 ) -> sqlite3.Connection:
     """A connection in autocommit mode that waits at most `busy` seconds for locks.
 
-    `schema` is run on a new file. `thorough` reads the whole file for damage (after an error said that there is some);
-    else only what opening it shows. `patience` limits the wait for other processes that are opening it now.
+    `schema` is run on a file that is new or of an older version, and must not mind what is there; before it, in one
+    transaction with it, `upgrades` of each version that the file has to leave. `thorough` reads the whole file for
+    damage (after an error said that there is some); else only what opening it shows. `patience` limits the wait for
+    other processes that are opening it now.
     """
     if why := unusable(path):
         raise Unavailable(why)
     try:
         with _alone(path, patience):
             try:
-                return _connect(path, schema, version, busy, thorough=thorough)
+                return _connect(path, schema, version, upgrades or {}, busy, thorough=thorough)
             except sqlite3.DatabaseError as error:
                 if not damaged(error):
                     raise
                 aside = _set_aside(path, clock)
                 log.warning("database damaged, a new one begun", path=str(path), aside=str(aside), why=str(error))
-                return _connect(path, schema, version, busy, thorough=False)
+                return _connect(path, schema, version, upgrades or {}, busy, thorough=False)
     except (OSError, sqlite3.Error) as error:
         raise Unavailable(f"{path}: {error}") from error
 
@@ -89,7 +99,9 @@ def _alone(path: Path, patience: float) -> Iterator[None]:
         os.close(lock)
 
 
-def _connect(path: Path, schema: str, version: int, busy: float, *, thorough: bool) -> sqlite3.Connection:
+def _connect(
+    path: Path, schema: str, version: int, upgrades: Mapping[int, str], busy: float, *, thorough: bool
+) -> sqlite3.Connection:
     # SQLite would create it by the umask; who writes to whom is nobody else's business.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     database = sqlite3.connect(path, timeout=busy, isolation_level=None, check_same_thread=False)
@@ -104,7 +116,9 @@ def _connect(path: Path, schema: str, version: int, busy: float, *, thorough: bo
         if found > version:
             raise Unavailable(f"{path}: written by a newer version of the gateway (schema {found}, ours is {version})")
         if found < version:
-            database.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT;")
+            steps = [upgrades.get(each, "") for each in range(max(found, 1), version)] if found else []
+            script = ";".join((*steps, schema))
+            database.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {version}; COMMIT;")
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except BaseException:
         database.close()

@@ -153,7 +153,8 @@ class Worker:
 
 
 def _journal(config: Config, clock: Clock) -> Journal | None:
-    return Journal(config.journal.path, config.journal.keep, clock) if config.journal is not None else None
+    kept = config.journal
+    return Journal(kept.path, kept.keep, clock, octets=kept.size) if kept is not None else None
 
 
 def bundle(descriptor: int) -> BundleFiles:

@@ -6,15 +6,19 @@ Exit status: 0 fine, 1 there is no such entry or no journal, 2 a bad call.
 import contextlib
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.cli.shown import line, moment, visible
+from gateway.clock import SystemClock
 from gateway.config import load_config
 from gateway.files import DiskFiles
-from gateway.journal import Entry, Reader
+from gateway.journal import OUTCOMES, Entry, Reader, Wanted
+from gateway.yamlfile import Fault
+from gateway.yamlfile.units import parse_duration
 
 app = typer.Typer(
     help="What happened to a mail, and why.",
@@ -93,6 +97,57 @@ def show(
     print(line(asdict(entry)) if as_json else explained(entry))
 
 
+@app.command("search")
+def search(
+    sender: Annotated[str, typer.Option(metavar="WHO", help="An address, a domain, or <>.")] = "",
+    recipient: Annotated[str, typer.Option(metavar="WHO", help="An address or a domain.")] = "",
+    client: Annotated[str, typer.Option(metavar="IP", help="An address or a network: 192.0.2.0/24.")] = "",
+    rule: Annotated[str, typer.Option(metavar="RULE", help="A rule that had a hand in it, observing ones too.")] = "",
+    transaction: Annotated[str, typer.Option("--id", metavar="ID", help="The id, or how it begins.")] = "",
+    outcome: Annotated[str, typer.Option(metavar="WORD", help=", ".join(OUTCOMES) + ".")] = "",
+    since: Annotated[str, typer.Option(metavar="WHEN", help="12h or 7d ago; 2026-11-22, 2026-11-22T14:30 (UTC).")] = "",
+    until: Annotated[str, typer.Option(metavar="WHEN", help="The same.")] = "",
+    count: Annotated[int, typer.Option("-n", "--lines", min=1, help="At most so many, the newest.")] = 100,
+    config: ConfigOption = _DEFAULT,
+    journal: PathOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find mails; all that is given must hold. One a line, oldest first. Exit status 1 where there is none.
+
+    Example: gatepost journal search --recipient bob@example.com --outcome rejected --since 7d
+    """
+    if outcome and outcome not in OUTCOMES:
+        raise typer.BadParameter(f"{outcome} is none of {', '.join(OUTCOMES)}", param_hint="--outcome")
+    begin, end = _moment(since, "--since"), _moment(until, "--until")
+    wanted = Wanted(sender, recipient, client, rule, transaction.strip(), outcome, begin, end)
+    with contextlib.closing(_reader(config, journal)) as reader:
+        try:
+            found = reader.search(wanted, count)
+        except ValueError as why:
+            raise typer.BadParameter(str(why), param_hint="--client") from None
+    for entry in found:
+        print(line(asdict(entry)) if as_json else brief(entry))
+    if len(found) == count and not as_json:
+        print(f"the newest {count}; -n shows more", file=sys.stderr)
+    if not found:
+        if not as_json:
+            print("gatepost: the journal has no such mail", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _moment(text: str, option: str) -> float:
+    """Epoch seconds of a date, or of so long ago; 0.0 for ""."""
+    if not text:
+        return 0.0
+    for form in ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%SZ"):
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()
+    try:
+        return SystemClock().now() - parse_duration(text)
+    except Fault as fault:
+        raise typer.BadParameter(f"{fault.what}, and no date either", param_hint=option) from None
+
+
 def brief(entry: Entry) -> str:
     """One line for a list."""
     first = entry.recipients[0] if entry.recipients else "-"
@@ -134,6 +189,7 @@ def explained(entry: Entry) -> str:
             lines.append(visible(f"  {each.stage:<8}{whom}{each.action} {rule}{each.reply}"))
     lines += _table("facts", entry.facts)
     lines += _table("checks that failed", entry.failed)
+    lines += _table("DNS said", entry.dns)
     lines += _table("seconds", {step: f"{seconds:.3f}" for step, seconds in entry.timings.items()})
     return "\n".join(lines)
 

@@ -122,11 +122,17 @@ class Deadlines(Model):
     """Octets a second that a message must keep up."""
 
 
+_JOURNAL_SIZE = size("1MB", "10000GB")
+
+
 class Journal(Model):
     """What was decided, and why."""
 
     path: WrittenFile
     keep: Annotated[float, *duration("1m", "3650d")] = Field(default="30d", validate_default=True)
+    """How long an entry is kept."""
+    size: Annotated[int, *_JOURNAL_SIZE] = Field(default="4GB", validate_default=True)
+    """The most octets the file may take; the oldest entries go first."""
 
 
 class Admin(Model):

@@ -8,8 +8,9 @@ file whole when any process is killed at any moment; what was queued in that pro
 Written by `pipeline`, read by `gatepost journal` through `Reader`.
 """
 
-from gateway.journal.entry import Asked, Entry, Judged, Spoken
+from gateway.journal.entry import OUTCOMES, Asked, Entry, Judged, Spoken
 from gateway.journal.reader import Reader
+from gateway.journal.words import Wanted
 from gateway.journal.writer import Journal
 
-__all__ = ["Asked", "Entry", "Journal", "Judged", "Reader", "Spoken"]
+__all__ = ["OUTCOMES", "Asked", "Entry", "Journal", "Judged", "Reader", "Spoken", "Wanted"]

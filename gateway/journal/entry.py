@@ -6,6 +6,16 @@ from typing import Any, cast
 
 import orjson
 
+#: What became of a mail, by the action that ended it: words of log, counters and search.
+_OUTCOMES = {
+    "accept": "accepted",
+    "reject": "rejected",
+    "defer": "deferred",
+    "quarantine": "quarantined",
+    "greylist": "greylisted",
+    "limit": "limited",
+}
+OUTCOMES = (*_OUTCOMES.values(), "aborted")
 #: Bounds inside one entry: a stranger fills in most of it.
 _TEXT = 2000  # characters
 _LIST = 1000
@@ -85,6 +95,13 @@ class Entry:
     fate_detail: str = ""  # the backend's host and words, or why it was aborted
     revision: str = ""  # of the policy
     timings: dict[str, float] = field(default_factory=dict)  # step to seconds
+
+    @property
+    def outcome(self) -> str:
+        """What became of it in a word of `OUTCOMES`."""
+        if self.fate == "aborted":
+            return "aborted"
+        return _OUTCOMES.get(self.action, self.action or "aborted")
 
 
 def encode(entry: Entry) -> bytes:

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.journal.entry import Entry, decode
+from gateway.journal.words import Wanted
 from gateway.mail.terms import Unavailable
 
 _BUSY_SECONDS = 1.0
 _AT_ONCE = 500
+#: The version of the file from which on there are words.
+SEARCHABLE = 2
 
 
 class Reader:
@@ -44,6 +47,27 @@ class Reader:
         """The entry of that transaction; `None` when the journal has none (any more)."""
         found = self._rows("SELECT n, entry FROM entry WHERE id = ?", transaction_id)
         return found[0][1] if found else None
+
+    def search(self, wanted: Wanted, limit: int = 1000) -> list[Entry]:
+        """The newest entries of that kind, oldest first. Raises `ValueError` where the client is no address."""
+        where: list[str] = []
+        values: list[object] = []
+        for span in wanted.spans():
+            where.append("n IN (SELECT n FROM word WHERE word >= ? AND word < ?)")
+            values += [span.first, span.end]
+        if wanted.id:
+            where.append("id >= ? AND id < ?")
+            values += [wanted.id.upper(), wanted.id.upper() + "~"]
+        for clause, value in (("outcome = ?", wanted.outcome), ("time >= ?", wanted.since), ("time < ?", wanted.until)):
+            if value:
+                where.append(clause)
+                values.append(value)
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if version < SEARCHABLE:
+            raise Unavailable("journal: of an older version; it can be searched when the gateway has written to it")
+        condition = " AND ".join(where) or "1"
+        statement = f"SELECT n, entry FROM entry WHERE {condition} ORDER BY n DESC LIMIT ?"  # noqa: S608 - our words
+        return [entry for _, entry in self._rows(statement, *values, limit)][::-1]
 
     def since(self, moment: float) -> Iterator[Entry]:
         """Every entry of transactions that began then or later, oldest first; read as they are asked for."""

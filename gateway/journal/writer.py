@@ -1,26 +1,39 @@
 """The writing side of the journal: a bounded queue, one thread, batches."""
 
 import contextlib
+import math
 import queue
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from gateway import metrics
 from gateway.clock import Clock
 from gateway.database import damaged, open_database
-from gateway.journal.entry import Entry, encode
+from gateway.journal.entry import Entry, decode, encode
+from gateway.journal.words import words
 from gateway.log import log
 from gateway.mail.terms import Unavailable
 
-_VERSION = 1
+_VERSION = 2
+# A row of `word` may outlive its entry (which a later one replaced): it finds nothing, and goes with the next older.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
-  n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, time REAL NOT NULL, entry BLOB NOT NULL
+  n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, time REAL NOT NULL, entry BLOB NOT NULL,
+  outcome TEXT NOT NULL DEFAULT '', found INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX IF NOT EXISTS entry_time ON entry (time)
+CREATE TABLE IF NOT EXISTS word (n INTEGER NOT NULL, word TEXT NOT NULL, PRIMARY KEY (n, word)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS entry_time ON entry (time);
+CREATE INDEX IF NOT EXISTS entry_outcome ON entry (outcome, n);
+CREATE INDEX IF NOT EXISTS entry_not_found ON entry (n) WHERE found = 0;
+CREATE INDEX IF NOT EXISTS word_word ON word (word, n)
 """
+_UPGRADES = {
+    1: """ALTER TABLE entry ADD COLUMN outcome TEXT NOT NULL DEFAULT '';
+    ALTER TABLE entry ADD COLUMN found INTEGER NOT NULL DEFAULT 0"""
+}
 _QUEUE = 2000  # entries; at 4 KB each 8 MB
 _BATCH = 500
 #: The thread lets entries gather for a moment: one transaction for a hundred mails instead of a hundred.
@@ -30,6 +43,13 @@ _PURGE_SECONDS = 60.0
 _MORE_SECONDS = 0.1  # where one slice was not enough
 _RETRY_SECONDS = 1.0
 _SLICE = 2000
+_WORD_SLICE = 10 * _SLICE
+_UPGRADE_SLICE = 200
+_INSERT = "INSERT OR REPLACE INTO entry (id, time, entry, outcome, found) VALUES (?, ?, ?, ?, 1)"
+_REMOVE = "DELETE FROM entry WHERE n IN (SELECT n FROM entry"
+_REMOVE_WORDS = """DELETE FROM word WHERE (n, word) IN (SELECT n, word FROM word
+  WHERE n < coalesce((SELECT min(n) FROM entry), 9e18) ORDER BY n LIMIT ?)"""
+_WORD = "INSERT OR IGNORE INTO word (n, word) VALUES (?, ?)"
 #: Octets of the file, beyond which the oldest entries go.
 _FILE = 4_000_000_000
 
@@ -87,11 +107,12 @@ class Journal:
     def _run(self) -> None:
         purge_at = 0.0
         while not self._ending.is_set():
-            batch, waiting = self._gather()
+            batch, waiting = self._gather(purge_at)
             try:
                 self._write(batch)
                 if time.monotonic() >= purge_at and self._database is not None:
-                    purge_at = time.monotonic() + (_MORE_SECONDS if self._purge() >= _SLICE else _PURGE_SECONDS)
+                    more = self._purge() or self._upgrade()
+                    purge_at = time.monotonic() + (_MORE_SECONDS if more else _PURGE_SECONDS)
             except (sqlite3.Error, Unavailable, OSError) as error:
                 self._fail(error, len(batch))
             except Exception as error:  # a bug of ours must not end the journal for good
@@ -102,11 +123,11 @@ class Journal:
         if self._database is not None:
             self._database.close()
 
-    def _gather(self) -> tuple[list[Entry], list[threading.Event]]:
-        """The next batch, and who waits for it to be done. Returns at least once in `_PURGE_SECONDS`."""
+    def _gather(self, until: float) -> tuple[list[Entry], list[threading.Event]]:
+        """The next batch, and who waits for it to be done. Returns at `until`, when other work is due, without one."""
         batch: list[Entry] = []
         waiting: list[threading.Event] = []
-        deadline = time.monotonic() + _PURGE_SECONDS
+        deadline = until if self._database is not None else time.monotonic() + _PURGE_SECONDS
         while len(batch) < _BATCH:
             try:
                 item = self._queue.get(timeout=max(deadline - time.monotonic(), 0.0))
@@ -125,21 +146,24 @@ class Journal:
             return
         if time.monotonic() < self._retry_at:
             raise Unavailable(self._failing)
-        rows = [(entry.id, entry.time, encode(entry)) for entry in batch]
+        # The last of each id: the others would only be replaced.
+        rows = [(entry, encode(entry), words(entry)) for entry in {entry.id: entry for entry in batch}.values()]
         if self._database is None:
             self._database = open_database(
-                self._path, _SCHEMA, _VERSION, self._clock, busy=_BUSY_SECONDS, thorough=self._thorough
+                self._path,
+                _SCHEMA,
+                _VERSION,
+                self._clock,
+                upgrades=_UPGRADES,
+                busy=_BUSY_SECONDS,
+                thorough=self._thorough,
             )
             self._thorough = False
             self._inode = self._path.stat().st_ino
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            self._database.executemany("INSERT OR REPLACE INTO entry (id, time, entry) VALUES (?, ?, ?)", rows)
-            self._database.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
-                self._database.execute("ROLLBACK")
-            raise
+        with _transaction(self._database) as database:
+            for entry, octets, found in rows:
+                number = database.execute(_INSERT, (entry.id, entry.time, octets, entry.outcome)).lastrowid
+                database.executemany(_WORD, [(number, word) for word in found])
         if self._failing:
             log.warning("journal works again", path=str(self._path), dropped=self._lost)
             self._failing, self._lost = "", 0
@@ -159,25 +183,58 @@ class Journal:
             self._database = None
         self._thorough = self._thorough or damaged(error)
 
-    def _purge(self) -> int:
-        """Removes a slice of what is too old or too much. Row numbers only grow, so nothing has to be counted."""
-        assert self._database is not None
+    def _purge(self) -> bool:
+        """Removes a slice of what is too old or too much; True when there may be more. Row numbers only grow, so
+        nothing has to be counted."""
+        database = self._database
+        assert database is not None
         if self._path.stat().st_ino != self._inode:  # another worker has set a damaged file aside
-            self._database.close()
+            database.close()
             self._database = None
-            return 0
+            return False
         values = {"old": self._clock.now() - self._keep, "rows": self._rows, "slice": _SLICE}
-        gone = 0
+        more = False
         for where in ("time < :old", "n <= (SELECT max(n) FROM entry) - :rows"):
-            gone += self._database.execute(
-                f"DELETE FROM entry WHERE n IN (SELECT n FROM entry WHERE {where} LIMIT :slice)",  # noqa: S608
-                values,
-            ).rowcount
+            more |= database.execute(f"{_REMOVE} WHERE {where} LIMIT :slice)", values).rowcount == _SLICE
+        if database.execute(_REMOVE_WORDS, (_WORD_SLICE,)).rowcount == _WORD_SLICE:
+            return True  # the file cannot be measured before they are gone
         size, pages, free = (
-            self._database.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_size", "page_count", "freelist_count")
+            database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
         )
-        if (pages - free) * size > self._octets:
-            oldest = "DELETE FROM entry WHERE n IN (SELECT n FROM entry ORDER BY n LIMIT :slice)"
-            gone += self._database.execute(oldest, values).rowcount
-        return gone
+        over = (pages - free) * size - self._octets
+        if over <= 0:
+            return more
+        first, last = database.execute("SELECT min(n), max(n) FROM entry").fetchone()
+        if first is not None:
+            share = math.ceil((last - first + 1) * over / ((pages - free) * size))
+            database.execute(f"{_REMOVE} ORDER BY n LIMIT :slice)", {"slice": min(share, _SLICE)})
+        return first is not None
+
+    def _upgrade(self) -> bool:
+        """Makes a slice of what an older version wrote findable, the newest first; True when there may be more."""
+        if self._database is None:
+            return False
+        statement = "SELECT n, entry FROM entry WHERE found = 0 ORDER BY n DESC LIMIT ?"
+        rows = self._database.execute(statement, (_UPGRADE_SLICE,)).fetchall()
+        if rows:
+            with _transaction(self._database) as database:
+                for number, octets in rows:
+                    try:
+                        entry = decode(octets)
+                    except (ValueError, TypeError, KeyError, AttributeError):  # what nobody can read nobody searches
+                        entry = Entry("", 0.0, "", "")
+                    database.executemany(_WORD, [(number, word) for word in words(entry)])
+                    database.execute("UPDATE entry SET found = 1, outcome = ? WHERE n = ?", (entry.outcome, number))
+        return len(rows) == _UPGRADE_SLICE
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield database
+        database.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
+            database.execute("ROLLBACK")
+        raise

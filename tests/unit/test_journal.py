@@ -142,7 +142,7 @@ def test_too_old_and_too_many_go(path: Path) -> None:
 def test_too_large_a_file_loses_its_oldest(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_SLICE", 10)
     monkeypatch.setattr(writer, "_MORE_SECONDS", 0.0)
-    with contextlib.closing(Journal(path, 3600.0, ManualClock(NOW), octets=20_000)) as journal:
+    with contextlib.closing(Journal(path, 3600.0, ManualClock(NOW), octets=80_000)) as journal:
         for number in range(100):
             journal.record(numbered(number))
         journal.flush()

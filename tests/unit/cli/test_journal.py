@@ -140,3 +140,32 @@ def test_words() -> None:
     assert visible("\ud800\x7f\u200b\n") == "\\ud800\\x7f\\u200b\\n"
     assert moment(0) == "1970-01-01 00:00:00Z"
     assert [span(each) for each in (0, 59.6, 61, 3600, 90061, -5)] == ["0s", "1m", "1m 1s", "1h", "1d 1h", "0s"]
+
+
+def test_search(path: Path) -> None:
+    code, text = run(path, "search", "--rule", "grey", "--since", "2023-11-14")
+    assert code == 0
+    assert ENTRY.id in text
+    code, text = run(path, "search", "--sender", "x.example", "--client", "192.0.2.0/24", "--json")
+    assert code == 0
+    assert ENTRY.id in [json.loads(one)["id"] for one in text.splitlines()]
+    assert "the newest 1" in run(path, "search", "-n", "1")[1]
+    for nothing in (["--sender", "nobody.example"], ["--until", "2023-11-14"], ["--since", "1h"], ["--id", "NONE"]):
+        code, text = run(path, "search", *nothing)
+        assert code == 1, nothing
+        assert "no such mail" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--outcome", "refused"], "none of accepted, rejected"),
+        (["--client", "x.example"], "does not appear to be an IPv4 or IPv6"),
+        (["--since", "yesterday"], "no duration, and no date either"),
+        (["--until", "2026-13-01"], "no date"),
+    ],
+)
+def test_search_for_what_cannot_be_is_a_bad_call(path: Path, words: list[str], why: str) -> None:
+    code, text = run(path, "search", *words)
+    assert code == 2
+    assert why in " ".join(text.replace("\u2502", " ").split())
