@@ -9,7 +9,7 @@ import sys
 import typer
 
 from gateway import __version__
-from gateway.cli import check, config, demo, greylist, journal, policy, rehearse, serve, sink
+from gateway.cli import check, config, demo, greylist, journal, policy, recipients, rehearse, serve, sink
 from gateway.mail.terms import Unavailable
 from gateway.yamlfile import ConfigError
 
@@ -31,6 +31,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(policy.app, name="policy")
 app.add_typer(journal.app, name="journal")
 app.add_typer(greylist.app, name="greylist")
+app.add_typer(recipients.app, name="recipients")
 
 
 @app.command("version")

@@ -4,15 +4,23 @@ A short transaction without mail asks the backend itself, so that we keep no lis
 no are kept in the store for as long as the configuration says; a temporary answer is not kept. A backend that cannot
 be asked is a 451, never a guess. A store that is away costs a question to the backend, nothing else.
 
+A yes that is used in the last fifth of its life is asked for again meanwhile, so that busy recipients never wait. A
+backend that said yes twenty times and never no is asked for a mailbox that cannot be (at most once a day and domain):
+one that takes that, too, takes everybody, and then no recipient is verified; log and metrics say so.
+
 Called by `delivery`.
 """
 
 import asyncio
+import math
+import secrets
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ParamSpec, TypeVar
 
+from gateway import metrics
 from gateway.clock import Clock
 from gateway.log import log
 from gateway.mail.address import Mailbox
@@ -27,6 +35,15 @@ from gateway.state.store import Store, ask
 _SECONDS = 30.0
 _UNKNOWN_MAILBOX = Reply(550, "5.1.1", ("The mail server knows no such mailbox",))
 _NO_UTF8 = Reply(553, "5.6.7", ("The mail server takes no UTF-8 addresses",))
+
+#: Of a yes's lifetime; after that much of it, its next use asks again.
+_FRESH = 0.8
+_REFRESH_PAUSE = 60.0  # seconds between two attempts to refresh one answer
+_REFRESH_LIMIT = 20_000
+#: Yes in a row for a domain, after which a backend is suspected to take everybody.
+_SUSPICIOUS = 20
+_DOMAIN_LIMIT = 1000
+PROBE_SECONDS = 86_400.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +73,20 @@ class Lifetimes:
     negative: float
 
 
+def everybody(domain: str) -> str:
+    """The key of the answer to a probe: no mailbox is spelt like this."""
+    return f"@{domain}"
+
+
+async def takes_everybody(hosts: Hosts, domain: str, deadline: float) -> bool | None:
+    """Whether the backend takes a mailbox that cannot be there; `None` when it does not say. Raises `Broken`."""
+    nobody = Mailbox(f"gatepost-probe-{secrets.token_hex(8)}", domain)
+    answer = await hosts.converse(deadline, lambda connection: connection.ask(nobody))
+    if answer.response.code < 400:
+        return True
+    return False if answer.step is Step.RCPT and answer.response.code >= 500 else None
+
+
 class Recipients:
     """The answers of one backend."""
 
@@ -66,6 +97,9 @@ class Recipients:
         self._clock = clock
         self._seconds = min(seconds, _SECONDS)
         self._flights: dict[Mailbox, asyncio.Task[Known]] = {}
+        self._refresh: OrderedDict[Mailbox, float] = OrderedDict()  # when the answers learnt here are to be asked again
+        self._yes_in_a_row: dict[str, int] = {}
+        self._probes: dict[str, asyncio.Task[None]] = {}
 
     @property
     def verified(self) -> bool:
@@ -79,12 +113,11 @@ class Recipients:
         store = self._store
         remembered = await self._stored(store.recipient, None, self._hosts.name, str(mailbox), self._clock.now())
         if remembered is not None:
+            if remembered and self._clock.monotonic() >= self._refresh.get(mailbox, math.inf):
+                self._refresh[mailbox] = self._clock.monotonic() + _REFRESH_PAUSE
+                self._flight(mailbox, self._lifetimes)
             return Known(Answered.YES) if remembered else Known(Answered.NO, _UNKNOWN_MAILBOX)
-        flight = self._flights.get(mailbox)
-        if flight is None:
-            # A task of its own: the first asker may go away while others wait for the same answer. `close` ends it.
-            flight = asyncio.get_running_loop().create_task(self._fly(mailbox, self._lifetimes))
-            self._flights[mailbox] = flight
+        flight = self._flight(mailbox, self._lifetimes)
         try:
             return await asyncio.shield(flight)
         except asyncio.CancelledError:
@@ -92,13 +125,21 @@ class Recipients:
                 raise
             return Known(Answered.UNKNOWN, Unreachable.reply)  # we are closing; the asker was not cancelled
 
+    def _flight(self, mailbox: Mailbox, lifetimes: Lifetimes) -> asyncio.Task[Known]:
+        flight = self._flights.get(mailbox)
+        if flight is None:
+            # A task of its own: the first asker may go away while others wait for the same answer. `close` ends it.
+            flight = asyncio.get_running_loop().create_task(self._fly(mailbox, lifetimes))
+            self._flights[mailbox] = flight
+        return flight
+
     async def forget(self, mailbox: Mailbox) -> None:
         """Drops what was remembered: the next RCPT meets the truth."""
         await self._stored(self._store.forget_recipient, None, self._hosts.name, str(mailbox))
 
     async def close(self) -> None:
         """Ends the questions that are still open."""
-        flights = list(self._flights.values())
+        flights: list[asyncio.Task[Known] | asyncio.Task[None]] = [*self._flights.values(), *self._probes.values()]
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
@@ -115,6 +156,7 @@ class Recipients:
     async def _judged(self, mailbox: Mailbox, answer: Answer, lifetimes: Lifetimes) -> Known:
         if answer.response.code < 400:
             await self._remember(mailbox, True, lifetimes.positive)
+            self._said_yes(mailbox, lifetimes.positive)
             return Known(Answered.YES)
         reply = passed_on(answer.response)
         if not reply.permanent:
@@ -126,7 +168,44 @@ class Recipients:
         # Only "no such mailbox" lasts; a full one or a matter of policy may be otherwise for the next mail.
         if reply.code != 552 and reply.status.startswith(("5.0.", "5.1.", "5.2.1")):
             await self._remember(mailbox, False, lifetimes.negative)
+            self._yes_in_a_row[mailbox.domain] = 0
         return Known(Answered.NO, reply)
+
+    def _said_yes(self, mailbox: Mailbox, seconds: float) -> None:
+        self._refresh[mailbox] = self._clock.monotonic() + _FRESH * seconds
+        self._refresh.move_to_end(mailbox)
+        while len(self._refresh) > _REFRESH_LIMIT:
+            self._refresh.popitem(last=False)
+        domain, counts = mailbox.domain, self._yes_in_a_row
+        if domain in counts or len(counts) < _DOMAIN_LIMIT:
+            counts[domain] = counts.get(domain, 0) + 1
+            if counts[domain] >= _SUSPICIOUS and domain not in self._probes:
+                counts[domain] = 0
+                self._probes[domain] = asyncio.get_running_loop().create_task(self._probe(domain))
+
+    async def _probe(self, domain: str) -> None:
+        """Finds out whether the backend takes everybody, unless some worker did so today."""
+        try:
+            asked = await self._stored(
+                self._store.recipient, None, self._hosts.name, everybody(domain), self._clock.now()
+            )
+            if asked is not None:
+                return
+            deadline = asyncio.get_running_loop().time() + self._seconds
+            takes = await takes_everybody(self._hosts, domain, deadline)
+            if takes is None:
+                return
+            until = self._clock.now() + PROBE_SECONDS
+            name = self._hosts.name
+            await self._stored(self._store.remember_recipient, None, name, everybody(domain), takes, until)
+            metrics.backend_takes_everybody(name, takes)
+            if takes:
+                hint = "its recipients are not verified: mail for nobody is accepted, and bounces; mend it there"
+                log.warning("backend accepts every recipient", backend=name, domain=domain, hint=hint)
+        except Broken as why:
+            log.info("backend could not be probed", backend=self._hosts.name, why=why.why)
+        finally:
+            self._probes.pop(domain, None)
 
     async def _remember(self, mailbox: Mailbox, known: bool, seconds: float) -> None:
         until = self._clock.now() + seconds

@@ -4,10 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import structlog
 
 from gateway.mail.address import Mailbox
 from gateway.relay.delivery import Answered, Known, Relay
-from tests.outages.backend import CLOSE, GOOD, HANG, Action
+from tests.outages.backend import CLOSE, GOOD, HANG, Action, Backend
 from tests.outages.rig import Rig, run, transaction
 
 ON = "{positive: 24h, negative: 30m}"
@@ -186,3 +187,115 @@ def test_close_ends_a_question(tmp_path: Path) -> None:
         assert found.reply.code == 451
 
     run(tmp_path, test)
+
+
+def rcpts(backend: Backend) -> list[str]:
+    return [line for line in backend.lines() if line.startswith("RCPT")]
+
+
+def test_an_answer_in_use_is_asked_for_again_before_it_ends(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend()
+        relay = rig.relay(backend.port, verify=ON)
+        await known(relay)
+        rig.clock.advance(0.7 * 86_400)
+        await known(relay)
+        assert len(rcpts(backend)) == 1
+        rig.clock.advance(0.2 * 86_400)
+        for _ in range(3):  # nobody waits for it, and one question is enough
+            assert await known(relay) == Known(Answered.YES)
+        await flown(relay)
+        assert len(rcpts(backend)) == 2
+        rig.clock.advance(0.7 * 86_400)  # the first answer has ended, the second lives
+        assert await known(relay) == Known(Answered.YES)
+        assert len(rcpts(backend)) == 2
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("said", "then"), [(b"550 5.1.1 left us\r\n", "no"), (b"451 4.3.0 later\r\n", "yes")])
+def test_what_asking_again_brings(tmp_path: Path, said: bytes, then: str) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({})
+        relay = rig.relay(backend.port, verify=ON)
+        await known(relay)
+        backend.scripts[0]["rcpt"] = said  # type: ignore[index]
+        rig.clock.advance(0.9 * 86_400)
+        assert (await known(relay)).answer == "yes"
+        await flown(relay)
+        assert (await known(relay)).answer == then  # a backend in trouble takes nothing back
+
+    run(tmp_path, test)
+
+
+async def flown(relay: Relay) -> None:
+    """Waits for the questions and probes under way."""
+    asked = relay._recipients["main"]
+    await asyncio.gather(*asked._flights.values(), *asked._probes.values())
+
+
+class Choosy(dict[str, Action]):
+    """Knows u0 to u99 and nobody else."""
+
+    def __contains__(self, step: object) -> bool:
+        return str(step).startswith("rcpt ")
+
+    def get(self, step: str, default: Action = GOOD) -> Action:  # type: ignore[override]
+        return default if not step.startswith("rcpt ") or step[5] == "u" else b"550 5.1.1 no\r\n"
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_a_backend_that_takes_everybody_is_found_out(tmp_path: Path, everybody: bool) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({} if everybody else Choosy())
+        relay = rig.relay(backend.port, verify=ON, share=1)
+        with structlog.testing.capture_logs() as lines:
+            for number in range(70):
+                await known(relay, Mailbox(f"u{number}", "example.com"))
+            await flown(relay)
+        probes = [line for line in rcpts(backend) if "gatepost-probe-" in line]
+        assert len(probes) == 1
+        assert rig.store.recipient("main", "@example.com", rig.clock.now()) is everybody
+        warned = [line for line in lines if line["event"] == "backend accepts every recipient"]
+        assert len(warned) == everybody
+        rig.clock.advance(86_401)  # tomorrow is another day
+        for number in range(25):
+            await known(relay, Mailbox(f"u{number}", "example.com"))
+        await flown(relay)
+        assert len([line for line in rcpts(backend) if "gatepost-probe-" in line]) == 2
+
+    run(tmp_path, test)
+
+
+def test_a_backend_that_says_no_needs_no_probe(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(Choosy())
+        relay = rig.relay(backend.port, verify=ON, share=1)
+        for number in range(60):
+            await known(relay, Mailbox(f"u{number}" if number % 15 else f"x{number}", "example.com"))
+        await flown(relay)
+        assert not any("gatepost-probe-" in line for line in rcpts(backend))
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("said", [b"451 4.3.0 later\r\n", CLOSE])
+def test_a_probe_that_fails_says_nothing(tmp_path: Path, said: Action) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(Moody(said))
+        relay = rig.relay(backend.port, verify=ON, share=1)
+        for number in range(20):
+            await known(relay, Mailbox(f"u{number}", "example.com"))
+        await flown(relay)
+        assert rig.store.recipient("main", "@example.com", rig.clock.now()) is None
+
+    run(tmp_path, test)
+
+
+class Moody(Choosy):
+    def __init__(self, said: Action) -> None:
+        super().__init__()
+        self._said = said
+
+    def get(self, step: str, default: Action = GOOD) -> Action:  # type: ignore[override]
+        return default if not step.startswith("rcpt ") or step[5] == "u" else self._said
