@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.checks.arc import Arc
+from gateway.checks.attachments import Attachments
 from gateway.checks.author import Author
 from gateway.checks.client import Client
 from gateway.checks.content import Content
@@ -55,6 +56,7 @@ def roster(
         Author: Author(terms.local_domains),
         Organization: Organization(resolver, method=terms.method),
         Content: Content(),
+        Attachments: Attachments(),
         Dkim: dkim,
         Arc: Arc(resolver, terms.sealers),
         Dmarc: Dmarc(resolver, method=terms.method),

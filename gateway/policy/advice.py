@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gateway.policy import lists
 from gateway.policy.syntax import Call, Const, Fold, Items, Name, Node, Other, walk
-from gateway.policy.vocabulary import FACTS, LATER, UNITS, Form
+from gateway.policy.vocabulary import FACTS, UNITS, Form
 from gateway.yamlfile import nearest
 
 
@@ -58,6 +58,7 @@ def plain_type(cel_type: str) -> str:
     if name.startswith("list"):
         return "a list"
     words = {"string": "a text", "int": "a number", "bool": "true or false", "null_type": "null"}
+    words["attachment"] = "an attachment"
     return words.get(name, {"uint": "an unsigned number", "double": "a decimal fraction"}.get(name, f"a {name}"))
 
 
@@ -101,8 +102,6 @@ def of_undeclared(text: str, at: int, name: str, named_lists: Collection[str]) -
         start = word.start() if word else start  # of a method its own name, not its target's
         return Mistake(start, f"unknown function '{name}'", nearest(name, known) or _listed("functions", FUNCTIONS))
     name = name.lstrip(".")
-    if name in LATER:
-        return Mistake(start, f"the fact '{name}' is not available in this release")
     if name.split(".")[0] == "lists":
         hyphen = re.match(r"lists\.[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)+", text[start:])
         if hyphen and (meant := hyphen[0].replace("-", "_")) in named_lists:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.checks.check import Value
 from gateway.policy.lists import NamedList, Network, entry
 from gateway.policy.rules import Action
-from gateway.policy.vocabulary import FACTS, LATER, Known
+from gateway.policy.vocabulary import ATTACHMENT, FACTS, Known
 from gateway.yamlfile import Data, Fault, Loc, Position, Problem, nearest
 from gateway.yamlfile.units import parse_size
 
@@ -52,6 +52,7 @@ CLEAN: dict[str, Value] = {
     "message.subject": "Hello",
     "message.list_id": "",
     "message.hops": 2,
+    "message.attachments": [],
     "dkim.result": "pass",
     "dkim.domains": ["example.net"],
     "dmarc.result": "pass",
@@ -213,8 +214,7 @@ def _given(reader: "Reader", named: Mapping[str, NamedList]) -> _Given:
             else:
                 other[key] = NamedList(key, _entries(reader, value, loc))
         elif name not in FACTS:
-            what = f"the fact '{name}' is not available in this release" if name in LATER else f"unknown fact '{name}'"
-            reader.error(loc, what, "" if name in LATER else nearest(name, FACTS), key=True)
+            reader.error(loc, f"unknown fact '{name}'", nearest(name, FACTS), key=True)
         else:
             found = _value(reader, name, FACTS[name], value, loc)
             if found is not None:
@@ -240,10 +240,28 @@ def _value(reader: "Reader", name: str, known: Known, value: Data, loc: Loc) -> 
             return value
         case "list<string>" if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return [str(item) for item in value]
+        case "list<attachment>" if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            return [
+                _attachment(reader, item, (*loc, index)) for index, item in enumerate(value) if isinstance(item, dict)
+            ]
     kinds = {"string": "a text", "bool": "true or false", "int": "a number", "list<string>": "a list of texts"}
+    kinds["list<attachment>"] = "a list of attachments, as in [{name: a.exe, kind: executable}]"
     hint = f"write '{value}'" if known.type == "string" and isinstance(value, int | float) else ""
     reader.error(loc, f"{name} is {kinds[known.type]}", hint)
     return None
+
+
+def _attachment(reader: "Reader", given: Mapping[str, Data], loc: Loc) -> dict[str, str | int]:
+    found: dict[str, str | int] = {"name": "", "type": "application/octet-stream", "kind": "other", "size": 1_000}
+    for key, value in given.items():
+        if key not in ATTACHMENT:
+            hint = nearest(key, ATTACHMENT) or f"fields: {', '.join(ATTACHMENT)}"
+            reader.error((*loc, key), f"an attachment has no '{key}'", hint, key=True)
+            continue
+        read = _value(reader, f"the {key} of an attachment", ATTACHMENT[key], value, (*loc, key))
+        if isinstance(read, str | int):
+            found[key] = read
+    return found
 
 
 def _entries(reader: "Reader", value: Data, loc: Loc) -> list[str | Network]:

@@ -15,10 +15,10 @@ from gateway.checks.check import Value
 from gateway.policy.expression import matcher
 from gateway.policy.functions import glob, under
 from gateway.policy.lists import NamedList, Networks, network
-from gateway.policy.syntax import Call, Const, Fold, Items, Name, Node
+from gateway.policy.syntax import Call, Const, Fold, Items, Member, Name, Node
 from gateway.policy.vocabulary import UNITS
 
-Result = Value | NamedList | list["Result"]
+Result = Value | NamedList | dict[str, str | int] | list["Result"]
 Facts = Mapping[str, Value]
 #: The facts and, inside a macro, its variables.
 Closure = Callable[[Facts, Mapping[str, Result]], Result]
@@ -56,6 +56,8 @@ def build(node: Node, lists: Mapping[str, NamedList]) -> Closure:
             return lambda facts, local: value
         case Name(name=name):
             return _name(name.lstrip("."), lists)
+        case Member(variable=variable, field=field):
+            return lambda facts, local: cast(dict[str, str | int], local[variable])[field]
         case Items(items=items):
             parts = [build(item, lists) for item in items]
             return lambda facts, local: [part(facts, local) for part in parts]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from cel_expr_python import cel
 
-from gateway.policy import advice
+from gateway.policy import advice, members
 from gateway.policy.advice import Mistake
 from gateway.policy.syntax import Call, Const, Name, Node, decode, walk
 from gateway.policy.vocabulary import FACTS, UNITS
@@ -29,6 +29,7 @@ _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 
 _T = cel.Type
 _TYPES = {"string": _T.STRING, "bool": _T.BOOL, "int": _T.INT, "list<string>": _T.List(_T.STRING)}
+_TYPES["list<attachment>"] = _T.List(_T.AbstractType("attachment"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Compiler:
             _declared("glob", [[_T.STRING, _T.STRING]]),
         ]
         self._env = cel.NewEnv(variables=variables, functions=functions)
+        covers = {cover: _TYPES[kind] for kind, cover in members.COVERS.items()}
+        self._covering = cel.NewEnv(variables=variables | covers, functions=functions)
 
     def compile(self, text: str) -> Expression | list[Mistake]:
         """The expression, or all that is wrong with it. Its type is bool."""
@@ -62,14 +65,17 @@ class Compiler:
             return [Mistake(0, f"the expression is longer than {LENGTH_LIMIT} characters", "use a list or two rules")]
         if not text.strip():
             return [Mistake(0, "the expression is empty", "write true for a rule that always applies")]
+        env, covered, fields, mistakes = self._covered(text)
+        if mistakes:
+            return mistakes
         try:
-            compiled = self._env.compile(text)
+            compiled = env.compile(covered)
         except RuntimeError as error:
             return self._mistakes(text, str(error))
-        tree = decode(compiled.serialize())
+        tree = members.uncovered(decode(compiled.serialize()), fields)
         names = [Name(node.name.lstrip("."), node.at) for node in walk(tree) if isinstance(node, Name)]
         names = [Name(name.name, advice.name_start(text, name.at)) for name in names]
-        mistakes = [*advice.of_tree(text, tree), *_patterns(tree), *self._without_has(text)]
+        mistakes = [*advice.of_tree(text, tree), *members.never(tree), *_patterns(tree), *self._without_has(text)]
         if compiled.return_type() != _T.BOOL:
             kind = advice.plain_type(compiled.return_type().name())
             at = len(text) - len(text.lstrip())
@@ -87,6 +93,16 @@ class Compiler:
             return []
         parsed = decode(self._env.compile(text, disable_check=True).serialize())
         return [mistake for mistake in advice.of_tree(text, parsed) if mistake.what.startswith("has()")]
+
+    def _covered(self, text: str) -> tuple[cel.Env, str, members.Members, list[Mistake]]:
+        """The text as the compiler shall see it, with the environment that knows what covers its fields."""
+        if "attachments" not in text or any(cover in text for cover in members.COVERS.values()):
+            return self._env, text, {}, []
+        try:
+            tree = decode(self._env.compile(text, disable_check=True).serialize())
+        except RuntimeError:
+            return self._env, text, {}, []  # told by whoever compiles it
+        return self._covering, *members.cover(text, tree)
 
     def _mistakes(self, text: str, errors: str) -> list[Mistake]:
         starts = [0, *(match.end() for match in re.finditer("\n", text))]
@@ -108,6 +124,8 @@ class Compiler:
         if overload := re.match(r"found no matching overload for '([^']*)' applied to '\((.*)\)'", what):
             call = self._call_at(text, at, overload[1])
             return advice.of_overload(text, at, overload[1], overload[2], call)
+        if selected := re.match(r"expression of type '(.*)' cannot be the operand of a select operation", what):
+            return members.of_select(advice.name_start(text, at), selected[1])
         return Mistake(advice.name_start(text, at), what)
 
     def _call_at(self, text: str, at: int, function: str) -> Call | None:

@@ -28,6 +28,15 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A field of an attachment that a macro's variable stands for, see `members`."""
+
+    variable: str
+    field: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """An operator (`_==_`, `@in`, `_[_]` ...) or a function; the target of a method is the first argument."""
 
@@ -66,7 +75,7 @@ class Other:
     at: int
 
 
-Node = Const | Name | Call | Items | Fold | Other
+Node = Const | Name | Member | Call | Items | Fold | Other
 
 
 def walk(node: Node) -> Iterator[Node]:

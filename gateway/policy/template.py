@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gateway.checks.check import Value
 from gateway.mail.reply import printable
 from gateway.policy.advice import Mistake
-from gateway.policy.vocabulary import FACTS, LATER
+from gateway.policy.vocabulary import FACTS
 from gateway.yamlfile import nearest
 
 #: Characters of one filled-in value: room for a domain or most addresses, not for a text.
@@ -64,9 +64,7 @@ def parse(text: str, extra: Mapping[str, str] | None = None) -> tuple[Template, 
         offsets.setdefault(name, match.start() + 1)
         parts += [name, ""]
         if name not in FACTS and name not in (extra or {}):
-            later = name in LATER
-            what = f"the fact '{name}' is not available in this release" if later else f"unknown fact '{name}'"
-            mistakes.append(Mistake(match.start() + 1, what, "" if later else nearest(name, FACTS)))
+            mistakes.append(Mistake(match.start() + 1, f"unknown fact '{name}'", nearest(name, FACTS)))
         elif name in FACTS and FACTS[name].type.startswith("list"):
             mistakes.append(Mistake(match.start() + 1, f"{name} is a list and cannot stand in a text"))
     parts[-1] += text[at:]

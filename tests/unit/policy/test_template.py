@@ -22,7 +22,7 @@ def test_fills_and_names() -> None:
     ("text", "offset", "what", "hint"),
     [
         ("a {dmarc.domian}", 3, "unknown fact 'dmarc.domian'", "did you mean 'dmarc.domain'?"),
-        ("{message.attachments}", 1, "the fact 'message.attachments' is not available in this release", ""),
+        ("{message.attachments}", 1, "message.attachments is a list and cannot stand in a text", ""),
         ("{dkim.domains}", 1, "dkim.domains is a list and cannot stand in a text", ""),
         ("a {b", 2, "a lone '{'", "write {{ for the brace itself"),
         ("a }b", 2, "a lone '}'", "write }} for the brace itself"),

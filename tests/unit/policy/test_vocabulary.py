@@ -5,9 +5,12 @@ import inspect
 import pkgutil
 
 import gateway.checks
+from gateway.checks.attachments import Attachments, AttachmentsFact
 from gateway.checks.check import Check
+from gateway.checks.filekind import RANK
+from gateway.checks.scan import Attachment
 from gateway.policy.cases import CLEAN
-from gateway.policy.vocabulary import FACTS, LATER, ON_ERROR, RECIPIENT_FACTS, SIZE, checks_of
+from gateway.policy.vocabulary import ATTACHMENT, FACTS, KINDS, ON_ERROR, RECIPIENT_FACTS, SIZE, checks_of
 
 
 def classes() -> list[type[Check[object]]]:
@@ -30,13 +33,21 @@ def test_facts_are_those_of_the_checks() -> None:
 
 def test_what_the_pipeline_gives() -> None:
     assert {name for name, known in FACTS.items() if not known.check} == RECIPIENT_FACTS | {SIZE}
-    assert not LATER & FACTS.keys()
     assert checks_of(["spf.result", "spf.domain", "rcpt.address", "KB"]) == {"spf"}
 
 
 def test_clean_mail_is_complete_and_of_the_right_types() -> None:
-    kinds = {"string": str, "bool": bool, "int": int, "list<string>": list}
+    kinds = {"string": str, "bool": bool, "int": int, "list<string>": list, "list<attachment>": list}
     assert CLEAN.keys() == FACTS.keys()
     for name, value in CLEAN.items():
         assert type(value) is kinds[FACTS[name].type], name
         assert not FACTS[name].words or value in FACTS[name].words
+
+
+def test_an_attachment_is_what_the_check_says_of_one() -> None:
+    assert frozenset(RANK) == KINDS
+    named = Attachments().named(AttachmentsFact((Attachment("a.exe", "application/x", "executable", 5),)))
+    assert named == {
+        "message.attachments": [{"name": "a.exe", "type": "application/x", "kind": "executable", "size": 5}]
+    }
+    assert {"name", "type", "kind", "size"} == ATTACHMENT.keys()
