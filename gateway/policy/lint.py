@@ -3,15 +3,18 @@
 Errors refuse the policy, warnings do not. Called by `loader` with the rules in order.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 from gateway.mail.terms import Stage
-from gateway.policy.evaluate import Undecided, condition
 from gateway.policy.lists import NamedList
-from gateway.policy.rules import EXCEPTIONS, Action, Rule
+from gateway.policy.possible import implies, spelt, why_never
+from gateway.policy.rules import EXCEPTIONS, Action, Recipients, Rule
+from gateway.policy.syntax import Const, walk
+from gateway.policy.vocabulary import SIZE
 from gateway.yamlfile import Position, Problem, nearest
+
+_MEANT = "write 'may be empty' into its comment, if that is meant"
 
 
 def lint(
@@ -27,7 +30,7 @@ def lint(
                 what = f"the exception '{rule.id}' has no {' and no '.join(missing)}"
                 hint = "say who answers for it, and until when (expires: never, if for good)"
                 yield Problem(rule.position, what, hint, "warning")
-    yield from _shadowed(rules, lists)
+    yield from _never(rules, lists)
 
 
 def _exempts(
@@ -52,45 +55,68 @@ def _at(rule: Rule) -> str:
     return rule.stages[-1].name.lower()
 
 
-def _shadowed(rules: Sequence[Rule], lists: Mapping[str, NamedList]) -> Iterator[Problem]:
-    """Rules that can never fire: behind an always-true final one, or behind one with the same condition."""
-    closed: dict[Stage, Rule] = {}  # stage -> the rule that ends it for everybody
-    seen: dict[tuple[object, ...], Rule] = {}
+def _never(rules: Sequence[Rule], lists: Mapping[str, NamedList]) -> Iterator[Problem]:
+    """Rules that can never fire: a condition that is never true, or a final rule before them that ends their mails."""
+    exempted = {name for rule in rules for name in rule.exempts}
+    final: list[Rule] = []
     for rule in sorted(rules, key=lambda rule: rule.stages[0]):  # stable: file order within a stage
-        if _constant(rule, lists) is False:
-            yield Problem(
-                rule.when_position, f"the rule '{rule.id}' never fires: its condition is false", "", "warning"
-            )
+        if why := why_never(rule.when.tree, lists):
+            yield Problem(rule.when_position, f"the rule '{rule.id}' never fires: {why}", _towards(why), "warning")
             continue
-        ended = closed.get(rule.stages[-1])
-        if ended is not None and not (rule.always and ended.action is Action.ACCEPT):
-            what = f"the rule '{rule.id}' is never reached: '{ended.id}' always ends the stage before it"
-            yield Problem(rule.position, what, f"see {ended.position}", "warning")
+        if rule.recipients is not None and (names := _nobody(rule.recipients, lists)):
+            what = f"the rule '{rule.id}' never fires: {names} in its 'for' is empty"
+            yield Problem(rule.position, what, _MEANT, "warning")
+        first = next((one for one in final if _takes_all(one, rule, lists)), None)
+        if first is not None:
+            what = f"the rule '{rule.id}' is never reached: {_reason(first, rule)}"
+            yield Problem(rule.position, what, f"see {first.position}", "warning")
             continue
-        twin = seen.get(_condition(rule))
-        if twin is not None and not (rule.always and twin.action is Action.ACCEPT):
-            what = f"the rule '{rule.id}' is never reached: '{twin.id}' has the same condition"
-            yield Problem(rule.position, what, f"see {twin.position}", "warning")
-        if rule.final:
-            seen.setdefault(_condition(rule), rule)
-            if rule.recipients is None and _constant(rule, lists):
-                until = Stage.RCPT if rule.action is Action.QUARANTINE else Stage.DATA
-                first = rule.stages[0]
-                for stage in Stage:
-                    if first <= stage <= max(first, until):
-                        closed.setdefault(stage, rule)
+        if rule.final and rule.id not in exempted:
+            final.append(rule)
 
 
-def _condition(rule: Rule) -> tuple[object, ...]:
-    tree = re.sub(r"\bat=\d+", "", repr(rule.when.tree))  # equal but for white space and quotes
-    return (tree, rule.recipients, rule.stages)
+def _towards(why: str) -> str:
+    return _MEANT if why.startswith("the list") else ""
 
 
-def _constant(rule: Rule, lists: Mapping[str, NamedList]) -> bool | None:
-    """The value of a condition that no fact can change; None where facts decide."""
-    if rule.when.lists:  # a list is empty today and is not tomorrow
-        return None
-    try:
-        return condition(rule.when.tree, lists)({})
-    except Undecided:
-        return None
+def _nobody(recipients: Recipients, lists: Mapping[str, NamedList]) -> str:
+    """The lists without entries, where nobody else is named."""
+    if recipients.addresses or recipients.domains:
+        return ""
+    found = [lists[name] for name in recipients.lists if name in lists]
+    if not found or any(listed or listed.may_be_empty for listed in found):
+        return ""
+    return " and ".join(f"the list '{listed.name}'" for listed in found)
+
+
+def _takes_all(first: Rule, rule: Rule, lists: Mapping[str, NamedList]) -> bool:
+    """True when every mail that the second is about was ended by the first."""
+    if rule.always and first.action is Action.ACCEPT:
+        return False
+    if first.recipients is not None and first.recipients != rule.recipients:
+        return False
+    if first.recipients is not None and first.stages[0] < Stage.RCPT:
+        return False
+    if not first.when.facts.keys() <= rule.when.facts.keys():
+        return False
+    if first.stages != rule.stages:
+        # A size is announced at RCPT and counted at DATA: not the same value.
+        if SIZE in first.when.facts or first.stages[-1] > rule.stages[0]:
+            return False
+        if first.action is Action.QUARANTINE and rule.stages[-1] > first.stages[0]:
+            return False  # what is held at RCPT may be refused at DATA
+    if _names_failure(rule) and first.when.facts:
+        return False  # it may be meant for the day when the first cannot be decided
+    return implies(rule.when.tree, first.when.tree, lists)
+
+
+def _names_failure(rule: Rule) -> bool:
+    return any(isinstance(node, Const) and node.value == "temperror" for node in walk(rule.when.tree))
+
+
+def _reason(first: Rule, rule: Rule) -> str:
+    if not first.when.facts:
+        return f"'{first.id}' always ends the stage before it"
+    if spelt(first.when.tree) == spelt(rule.when.tree):
+        return f"'{first.id}' has the same condition"
+    return f"'{first.id}' ends all the mails that it is about"

@@ -20,6 +20,8 @@ from gateway.yamlfile import Position, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+#: Words in a comment of a list that says: I wait for entries. Rules that name an empty list are warned of else.
+MAY_BE_EMPTY = "may be empty"
 _COMMENT = re.compile(r"(?:^|\s)#")  # "#" within a word may be part of an address
 _FILE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -56,8 +58,10 @@ class Networks:
 class NamedList:
     """One list. Texts are compared without regard to case; domains as A-labels."""
 
-    def __init__(self, name: str, entries: "list[str | Network]") -> None:
+    def __init__(self, name: str, entries: "list[str | Network]", *, may_be_empty: bool = True) -> None:
         self.name = name
+        #: False where an empty list is a mistake rather than one that waits for entries.
+        self.may_be_empty = may_be_empty
         self.texts = frozenset(entry for entry in entries if isinstance(entry, str))
         networks = [entry for entry in entries if not isinstance(entry, str)]
         self.networks = Networks(networks)
@@ -141,7 +145,8 @@ def load_lists(directory: Path, files: Files, problems: list[Problem]) -> dict[s
             problems.append(Problem(Position(str(path), 1, 1), what, "rename one of them"))
         else:
             origin[name] = path
-            found[name] = NamedList(name, _entries(path, files, problems))
+            entries, text = _entries(path, files, problems)
+            found[name] = NamedList(name, entries, may_be_empty=MAY_BE_EMPTY in text.lower())
     return found
 
 
@@ -153,15 +158,16 @@ def list_files(directory: Path, files: Files) -> list[Path]:
         return []
 
 
-def _entries(path: Path, files: Files, problems: list[Problem]) -> "list[str | Network]":
+def _entries(path: Path, files: Files, problems: list[Problem]) -> "tuple[list[str | Network], str]":
+    """The entries, and the text of the file."""
     try:
         text = files.read(path).decode("utf-8-sig")
     except OSError as error:
         problems.append(Problem(Position(str(path), 1, 1), f"cannot read the list: {error.strerror}"))
-        return []
+        return [], MAY_BE_EMPTY
     except UnicodeDecodeError:
         problems.append(Problem(Position(str(path), 1, 1), "the list is not UTF-8 text"))
-        return []
+        return [], MAY_BE_EMPTY
     entries: list[str | Network] = []
     for number, line in enumerate(text.splitlines(), 1):
         content = _COMMENT.split(line, maxsplit=1)[0].strip()
@@ -173,4 +179,4 @@ def _entries(path: Path, files: Files, problems: list[Problem]) -> "list[str | N
             what, _, hint = str(why).partition(": ")
             column = len(line) - len(line.lstrip()) + 1
             problems.append(Problem(Position(str(path), number, column), what, hint))
-    return entries
+    return entries, text
