@@ -33,6 +33,7 @@ class Summary:
     revision: str
     census_head: int = 0  # octets before the first row of the census
     census_row: int = 0  # octets of a worker's row; 0: the workers look after it alone
+    control: str = ""  # the socket for orders; "": none
 
     @classmethod
     def parse(cls, octets: bytes) -> "Summary":
@@ -41,7 +42,7 @@ class Summary:
         listeners = tuple(tuple(addresses) for addresses in said["listeners"])
         workers = int(said["workers"])
         head, row = int(said.get("census_head", 0)), int(said.get("census_row", 0))
-        return cls(listeners, workers, said["admin"], str(said["revision"]), head, row)
+        return cls(listeners, workers, said["admin"], str(said["revision"]), head, row, str(said.get("control", "")))
 
     @property
     def bound(self) -> tuple[object, ...]:
@@ -55,6 +56,7 @@ class Bundle:
 
     descriptor: int
     summary: Summary
+    warnings: tuple[str, ...] = ()
 
     def reopened(self) -> int:
         """A descriptor of its own for one worker: an inherited one would share its read position with the others."""
@@ -69,10 +71,11 @@ async def validated(worker: tuple[str, ...], config: Path) -> Bundle:
     """Checks the configuration in a child. Raises `Refused`; warnings go to the log."""
     descriptor = os.memfd_create("bundle", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        summary = Summary.parse(await _checked(worker, config, descriptor))
+        said, warnings = await _checked(worker, config, descriptor)
+        summary = Summary.parse(said)
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        return Bundle(descriptor, summary)
+        return Bundle(descriptor, summary, warnings)
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, TimeoutError):
@@ -82,8 +85,8 @@ async def validated(worker: tuple[str, ...], config: Path) -> Bundle:
         raise
 
 
-async def _checked(worker: tuple[str, ...], config: Path, descriptor: int) -> bytes:
-    """Standard output of the check."""
+async def _checked(worker: tuple[str, ...], config: Path, descriptor: int) -> tuple[bytes, tuple[str, ...]]:
+    """Standard output of the check, and its warnings."""
     process = await asyncio.create_subprocess_exec(
         *worker,
         *("--config", str(config), "--check", "--bundle-fd", str(descriptor)),
@@ -103,6 +106,7 @@ async def _checked(worker: tuple[str, ...], config: Path, descriptor: int) -> by
     problems = complaints.decode("utf-8", "backslashreplace")
     if process.returncode != 0:
         raise Refused(problems.rstrip()[:_PROBLEMS] or f"the check ended with status {process.returncode}")
-    for warning in problems.splitlines():
+    warnings = tuple(problems[:_PROBLEMS].splitlines())
+    for warning in warnings:
         log.warning("configuration", said=warning)
-    return said
+    return said, warnings

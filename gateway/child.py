@@ -182,8 +182,12 @@ class Child:
             self._timer = None
 
 
-async def ended(children: list[Child], patience: float, hurry: asyncio.Event) -> None:
-    """Waits for the exits of children that were told to end; kills those left after `patience` or at `hurry`."""
+async def ended(children: list[Child], patience: float, hurry: asyncio.Event) -> int:
+    """Waits for the exits of children that were told to end; kills those left after `patience` or at `hurry`.
+
+    How many were killed.
+    """
+    killed = 0
     async with asyncio.TaskGroup() as tasks:
         everyone = tasks.create_task(_all_gone(children))
         hurried = tasks.create_task(hurry.wait())
@@ -193,6 +197,8 @@ async def ended(children: list[Child], patience: float, hurry: asyncio.Event) ->
             if not child.gone.is_set():
                 log.warning("killed, it did not drain in time", name=child.name, pid=child.pid)
                 child.signal(signal.SIGKILL)
+                killed += 1
+    return killed
 
 
 async def _all_gone(children: list[Child]) -> None:

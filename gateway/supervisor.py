@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -28,12 +29,14 @@ from gateway.child import Child, Command, ended
 from gateway.control import Message
 from gateway.log import log
 from gateway.machine import CannotListen, MetricsFolder, bound, forget_privileges, notify, raise_limits, spoken
+from gateway.orders import Orders
 
 WORKER = (sys.executable, "-m", "gateway.worker")
 CONSOLE = (sys.executable, "-m", "gateway.console")
 _RELOAD_SECONDS = 20.0
 #: A worker that dies this often before any became ready: the start failed.
 _HOPELESS = 3
+_STOPPING: Message = {"ok": False, "error": "the gateway is stopping"}
 
 
 def run(
@@ -63,11 +66,15 @@ class Supervisor:
         self._admin: socket.socket | None = None
         self._workers: list[Child] = []
         self._console: Child | None = None
+        self._orders = Orders(self._ordered)
+        self._asked: list[asyncio.Future[Message]] = []  # who waits for the next reload's outcome
         self._unconfirmed: set[Child] = set()
         self._confirmed = asyncio.Event()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reload = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._killed = 0
         self._starting: asyncio.Task[object] | None = None
         self._failed = False
         self._started = time.time()
@@ -100,11 +107,13 @@ class Supervisor:
         self._metrics = str(folder.path)
         try:
             self._start()
+            await self._take_orders()
             async with asyncio.TaskGroup() as tasks:
                 reloading = tasks.create_task(self._reload_on_demand())
                 await self._stop.wait()
                 reloading.cancel()
             await self._drain()
+            await self._orders.close()
         finally:
             folder.remove()
         return 1 if self._failed else 0
@@ -208,20 +217,31 @@ class Supervisor:
         while True:
             await self._reload.wait()
             self._reload.clear()
+            asked, self._asked = self._asked, []
+            outcome: Message = _STOPPING
             try:
-                notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                problems = await self._reloaded()
-            except Exception as error:
-                log.exception("reload crashed")
-                problems = f"internal error: {error}"
-            notify("READY=1")
-            self._reloads["refused" if problems else "accepted"] += 1
-            self._last_reload = {"ok": not problems, "at": time.time(), "error": problems}
-            if problems:
-                log.error("reload refused, the old configuration stays", problems=problems.splitlines())
-            else:
-                log.info("reloaded", revision=self._bundle.summary.revision)
-            self._publish()
+                outcome = await self._reload_once()
+            finally:
+                _tell(asked, outcome)
+            await self._take_orders()
+
+    async def _reload_once(self) -> Message:
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            problems = await self._reloaded()
+        except Exception as error:
+            log.exception("reload crashed")
+            problems = f"internal error: {error}"
+        notify("READY=1")
+        self._reloads["refused" if problems else "accepted"] += 1
+        self._last_reload = {"ok": not problems, "at": time.time(), "error": problems}
+        if problems:
+            log.error("reload refused, the old configuration stays", problems=problems.splitlines())
+        else:
+            log.info("reloaded", revision=self._bundle.summary.revision)
+        self._publish()
+        warnings = [] if problems else self._bundle.warnings
+        return self._last_reload | {"revision": self._bundle.summary.revision, "warnings": warnings}
 
     async def _reloaded(self) -> str:
         """Checks and hands on. The problems, "" when all workers run the new bundle."""
@@ -264,26 +284,56 @@ class Supervisor:
     async def _drain(self) -> None:
         notify("STOPPING=1")
         log.info("draining", patience=self._patience)
+        _tell(self._asked, _STOPPING)
         self._unbind()  # who connects now is refused by the kernel at once, as soon as the workers close theirs
         for worker in self._workers:
             worker.end({"drain": self._patience})
         self._publish()
-        await ended(self._workers, self._patience + 2, self._hurry)
+        self._killed = await ended(self._workers, self._patience + 2, self._hurry)
         if self._console is not None:
             self._console.end({"drain": 0})
             self._console.hang_up()
             await ended([self._console], 2.0, self._hurry)
         log.info("drained")
+        self._drained.set()
+
+    # Orders, and how things are
+
+    async def _take_orders(self) -> None:
+        place = self._bundle.summary.control
+        await self._orders.open(Path(place) if place else None)
+
+    async def _ordered(self, order: str) -> AsyncIterator[Message]:
+        """The answers to an order: see `orders`."""
+        match order:
+            case "status":
+                yield self._status()
+            case "reload" if not self._stop.is_set():
+                outcome: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+                self._asked.append(outcome)
+                self._reload.set()
+                yield {"progress": "checking the configuration and running the tests of its policy"}
+                yield await outcome
+            case "drain":
+                self._stop.set()
+                yield {"progress": f"draining, for {self._patience:g} s at most"}
+                await self._drained.wait()
+                yield {"ok": not self._killed, "killed": self._killed}
+            case _:
+                yield _STOPPING if order == "reload" else {"ok": False, "error": "no such order"}
 
     def _publish(self) -> None:
         """Tells the console how things are."""
-        if self._console is None or not self._console.ready:
-            return
+        if self._console is not None and self._console.ready:
+            self._console.send({"status": self._status()})
+
+    def _status(self) -> Message:
         workers = [
             {"row": row, "pid": worker.pid, "ready": worker.ready, "starts": worker.starts, "since": worker.since}
             for row, worker in enumerate(self._workers)
         ]
-        status = {
+        return {
+            "pid": os.getpid(),
             "started": self._started,
             "draining": self._stop.is_set(),
             "revision": self._bundle.summary.revision,
@@ -293,7 +343,12 @@ class Supervisor:
             "reloads": self._reloads,
             "last_reload": self._last_reload,
         }
-        self._console.send({"status": status})
+
+
+def _tell(asked: list[asyncio.Future[Message]], outcome: Message) -> None:
+    for each in asked:
+        if not each.done():
+            each.set_result(outcome)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The process of one worker: serves what `build` made.
 
-`python -m gateway.worker --check` validates a configuration from disk, prints a summary and leaves the bundle of all
-files it read; without `--check` it serves from such a bundle, and swaps in place when the supervisor hands it a new
-one (see `control`). The death of the supervisor ends the line, and then it drains. Started by `supervisor`.
+`python -m gateway.worker --check` validates a configuration from disk, runs the tests of its policy, prints a summary
+and leaves the bundle of all files it read; without `--check` it serves from such a bundle, and swaps in place when the
+supervisor hands it a new one (see `control`). The death of the supervisor ends the line, and then it drains. Started
+by `supervisor`.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from gateway.journal import Journal
 from gateway.log import log
 from gateway.mail.terms import Unavailable
 from gateway.pipeline import House, Pipeline
+from gateway.policy.tests import run_tests
 from gateway.smtp import census
 from gateway.smtp.server import Edge
 from gateway.state.opening import open_store
@@ -35,6 +37,8 @@ from gateway.state.store import Store
 from gateway.yamlfile import ConfigError
 
 _PURGE_SECONDS = 60.0
+#: Untested rules that a warning names.
+_NAMED = 10
 
 
 class Worker:
@@ -164,15 +168,25 @@ def bundle(descriptor: int) -> BundleFiles:
 
 
 def check(path: Path, bundle_fd: int | None) -> int:
-    """Validates what is on disk; leaves the bundle, prints the summary. The exit status."""
+    """Validates what is on disk and runs the policy's tests; leaves the bundle, prints the summary. The exit status."""
     files = RecordingFiles()
     try:
         made = plan(path, files, SystemClock(), today=True)
     except ConfigError as fault:
         sys.stderr.write(f"{fault}\n")
         return 1
+    report = run_tests(made.policy)
+    failures = [outcome for outcome in report.outcomes if outcome.failure]
+    if failures:
+        for outcome in failures:
+            sys.stderr.write(f"{outcome.case.position}: the test '{outcome.case.name}' fails: {outcome.failure}\n")
+        sys.stderr.write(f"{len(failures)} of {len(report.outcomes)} policy tests fail; see: gatepost policy test\n")
+        return 1
     for warning in made.warnings:
         sys.stderr.write(f"{warning} (warning)\n")
+    if report.unreached:
+        names = ", ".join(rule.id for rule in report.unreached[:_NAMED]) + (", ..." * (len(report.unreached) > _NAMED))
+        sys.stderr.write(f"no test reaches {len(report.unreached)} of {report.rules} rules: {names} (warning)\n")
     if bundle_fd is not None:
         with open(bundle_fd, "wb", closefd=False) as file:
             file.write(files.bundle())
@@ -183,6 +197,7 @@ def check(path: Path, bundle_fd: int | None) -> int:
         "workers": workers,
         "admin": str(config.admin.bind) if config.admin is not None else None,
         "revision": made.policy.revision,
+        "control": str(config.control_path.absolute()) if config.control_path is not None else "",
         "census_head": 0,
         "census_row": census.octets(1),
     }

@@ -7,7 +7,7 @@ editors; `show` is the effective configuration as YAML that loads again to the s
 from gateway.config.backend import Backend, BackendTls, Certificate, VerifyRecipients
 from gateway.config.dnsbl import Dnsbl, DnsblZone
 from gateway.config.hosts import HostPort
-from gateway.config.load import load_config, schema, show
+from gateway.config.load import control_of, load_config, schema, show
 from gateway.config.model import (
     Admin,
     Config,
@@ -38,6 +38,7 @@ __all__ = [
     "Redis",
     "Sqlite",
     "VerifyRecipients",
+    "control_of",
     "load_config",
     "schema",
     "show",

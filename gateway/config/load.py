@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import yaml
 
@@ -15,7 +15,7 @@ from gateway.config.model import Config
 from gateway.config.paths import Reading
 from gateway.config.state import Redis
 from gateway.files import Files
-from gateway.yamlfile import Document, Fault, Loc, Problem, load, nearest, validate
+from gateway.yamlfile import ConfigError, Document, Fault, Loc, Problem, load, nearest, validate
 from gateway.yamlfile.problem import shown
 
 T = TypeVar("T")
@@ -35,6 +35,28 @@ def load_config(path: Path, files: Files, *, warnings: list[Problem] | None = No
         for loc, what, hint in _doubts(config, files, now):
             warnings.append(Problem(document.position(loc), what, hint, "warning"))
     return config
+
+
+def control_of(path: Path, files: Files) -> Path | None:
+    """Where the gateway that runs with this file takes orders, even when the file is wrong by now; `None`: nowhere.
+
+    Raises `ConfigError` where it cannot be read at all.
+    """
+    try:
+        return load_config(path, files).control_path
+    except ConfigError:
+        data = load(path, files, strict=False).data
+    state = _mapping({"all": data}, "all").get("state", Config.model_fields["state"].default)
+    beside = (
+        state.removeprefix("sqlite:").removeprefix("//") if _is_file(state) else _mapping(data, "journal").get("path")
+    )
+    own = _mapping({"all": data}, "all").get("control")
+    place = own if isinstance(own, str) else f"{beside}.sock" if isinstance(beside, str) else None
+    return path.parent / place if place else None
+
+
+def _is_file(state: object) -> TypeGuard[str]:
+    return isinstance(state, str) and state.startswith("sqlite:")
 
 
 def schema() -> dict[str, object]:

@@ -167,6 +167,8 @@ class Config(Model):
     greeting_delay: Annotated[float, *duration("0s", "1m")] = Field(default="100ms", validate_default=True)
     """How long the banner waits for strangers; who speaks before it is an early talker."""
     journal: Journal | None = None
+    control: WrittenFile | None = None
+    """The socket for gatepost status, reload and drain; beside the state (or the journal) when left out."""
     workers: Annotated[
         int | Literal["auto"],
         PlainValidator(_workers),
@@ -189,6 +191,12 @@ class Config(Model):
     def state_path(self) -> Path | None:
         """The file of `state`; `None` where it is a Redis."""
         return self.state.path if isinstance(self.state, Sqlite) else None
+
+    @property
+    def control_path(self) -> Path | None:
+        """The socket for orders."""
+        beside = self.state_path or (self.journal.path if self.journal else None)
+        return self.control or (Path(f"{beside}.sock") if beside else None)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

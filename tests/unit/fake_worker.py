@@ -1,7 +1,8 @@
 """A worker without mail, for the tests of the supervisor: keeps its promises on the control line, or breaks them.
 
 The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": true,
-"hang": PATH}. The bundle is a copy of it. Accepted connections are told the worker's row, process id and bundle.
+"hang": PATH, "warning": "..."}. The bundle is a copy of it. Accepted connections are told the worker's row, process id
+and bundle.
 """
 
 import argparse
@@ -30,6 +31,8 @@ if options.check:
         os.mkfifo(config["hang"])
         with open(config["hang"], "rb"):  # for ever: nobody writes
             pass
+    if "warning" in config:
+        sys.stderr.write(config["warning"] + "\n")
     os.write(options.bundle_fd, text.encode())
     print(json.dumps(config["summary"]))
     sys.exit(0)

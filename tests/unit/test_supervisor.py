@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.orders import ordered
+
 WORKER = Path(__file__).with_name("fake_worker.py")
 SUMMARY = {
     "listeners": [["127.0.0.1:0"]],
@@ -318,3 +320,76 @@ def test_console_tells_how_things_are(start: Start, config: Path) -> None:
 def get(url: str) -> str:
     with contextlib.closing(urllib.request.urlopen(url, timeout=10)) as answer:
         return answer.read().decode()
+
+
+def told(path: Path, order: str) -> dict[str, object]:
+    """The final answer to an order."""
+    return list(ordered(path, order, 60.0))[-1]
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Path:
+    return tmp_path / "gatepost.sock"
+
+
+def test_orders_status(start: Start, line: Path) -> None:
+    supervisor = start(summary={"control": str(line)})
+    supervisor.event("process ready", 2)
+    status = told(line, "status")
+    assert status["pid"] == supervisor.process.pid
+    assert (status["revision"], status["draining"], status["restarts"]) == ("r1", False, 0)
+    assert [worker["ready"] for worker in status["workers"]] == [True, True]  # type: ignore[attr-defined]
+    assert told(line, "dance") == {"ok": False, "error": "no such order"}
+
+
+def test_orders_reload_waits_for_the_outcome(start: Start, config: Path, line: Path) -> None:
+    supervisor = start(summary={"control": str(line)})
+    address = supervisor.event("listening")["address"]
+    supervisor.event("process ready", 2)
+    write(config, summary={"control": str(line), "revision": "r2"}, colour="green", warning="mind the gap")
+    outcome = told(line, "reload")
+    assert (outcome["ok"], outcome["revision"], outcome["warnings"]) == (True, "r2", ["mind the gap"])
+    assert {ask(address)["bundle"]["colour"] for _ in range(20)} == {"green"}  # type: ignore[index]
+    write(config, problem="policies/10.yaml:1:1: no")
+    outcome = told(line, "reload")
+    assert (outcome["ok"], outcome["error"], outcome["revision"]) == (False, "policies/10.yaml:1:1: no", "r2")
+    assert told(line, "status")["reloads"] == {"accepted": 1, "refused": 1}
+
+
+def test_orders_move_with_the_configuration(start: Start, config: Path, line: Path) -> None:
+    supervisor = start(summary={"control": str(line)})
+    supervisor.event("process ready", 2)
+    moved = line.with_name("moved.sock")
+    write(config, summary={"control": str(moved)})
+    assert told(line, "reload")["ok"]
+    deadline = time.monotonic() + 10
+    while not moved.exists():
+        assert time.monotonic() < deadline
+    assert told(moved, "status")["draining"] is False
+    assert not line.exists()
+
+
+def test_orders_drain_returns_when_it_is_done(start: Start, line: Path) -> None:
+    supervisor = start(summary={"control": str(line)})
+    supervisor.event("process ready", 2)
+    assert told(line, "drain") == {"ok": True, "killed": 0}
+    assert supervisor.ended() == 0
+    assert not line.exists()
+
+
+def test_orders_drain_tells_of_the_killed(start: Start, line: Path) -> None:
+    supervisor = start(-1.9, deaf=True, summary={"control": str(line)})
+    supervisor.event("process ready", 2)
+    assert told(line, "drain") == {"ok": False, "killed": 2}
+
+
+def test_who_waits_for_a_reload_hears_of_the_end(start: Start, config: Path, line: Path, tmp_path: Path) -> None:
+    supervisor = start(summary={"control": str(line)})
+    supervisor.event("process ready", 2)
+    write(config, hang=str(tmp_path / "hangs"))
+    answers = ordered(line, "reload", 60.0)
+    assert "progress" in next(answers)
+    appears(tmp_path / "hangs")
+    supervisor.process.send_signal(signal.SIGTERM)
+    assert next(answers) == {"ok": False, "error": "the gateway is stopping"}
+    assert supervisor.ended() == 0
