@@ -9,7 +9,7 @@ import sys
 import typer
 
 from gateway import __version__
-from gateway.cli import check, config, demo, greylist, journal, policy, recipients, rehearse, serve, sink
+from gateway.cli import check, config, demo, greylist, journal, policy, recipients, rehearse, running, serve, sink
 from gateway.mail.terms import Unavailable
 from gateway.yamlfile import ConfigError
 
@@ -23,6 +23,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 app.command("serve")(serve.serve)
+app.command("status")(running.status)
+app.command("reload")(running.reload)
+app.command("drain")(running.drain)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("rehearse")(rehearse.rehearse)
