@@ -9,7 +9,20 @@ import sys
 import typer
 
 from gateway import __version__
-from gateway.cli import check, config, demo, greylist, journal, policy, recipients, rehearse, running, serve, sink
+from gateway.cli import (
+    check,
+    config,
+    demo,
+    doctor,
+    greylist,
+    journal,
+    policy,
+    recipients,
+    rehearse,
+    running,
+    serve,
+    sink,
+)
 from gateway.mail.terms import Unavailable
 from gateway.yamlfile import ConfigError
 
@@ -28,6 +41,7 @@ app.command("reload")(running.reload)
 app.command("drain")(running.drain)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 app.command("rehearse")(rehearse.rehearse)
 app.command("sink")(sink.sink)
 app.add_typer(config.app, name="config")

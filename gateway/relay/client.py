@@ -94,6 +94,11 @@ class Connection:
         return self._wire.broken is None
 
     @property
+    def wire(self) -> Wire:
+        """The octets themselves, for probes that say what no mail may."""
+        return self._wire
+
+    @property
     def gone(self) -> bool:
         """True when the connection is closed altogether."""
         return self._wire.gone
@@ -115,16 +120,16 @@ class Connection:
             await self._reset()  # after a refused BDAT, too (RFC 3030 section 2)
         return answer
 
-    async def ask(self, mailbox: Mailbox) -> Answer:
+    async def ask(self, mailbox: Mailbox, sender: Mailbox | None = None) -> Answer:
         """Whether the backend takes mail for that mailbox: MAIL, RCPT, RSET, and no mail. The reply that decides.
 
-        The null reverse-path, because the answer is remembered for every sender.
+        The null reverse-path is the rule, because the answer is remembered for every sender.
         """
         self.transactions += 1
         self.answered = self.dot_sent = False
         parameters = ["SMTPUTF8"] if mailbox.is_utf8 and "SMTPUTF8" in self.features else []
         steps = [
-            (Step.MAIL, command("MAIL FROM:", None, parameters)),
+            (Step.MAIL, command("MAIL FROM:", sender, parameters)),
             (Step.RCPT, command("RCPT TO:", mailbox, [])),
         ]
         try:

@@ -78,10 +78,14 @@ def everybody(domain: str) -> str:
     return f"@{domain}"
 
 
+def nobody(domain: str) -> Mailbox:
+    """A mailbox that cannot be there."""
+    return Mailbox(f"gatepost-probe-{secrets.token_hex(8)}", domain)
+
+
 async def takes_everybody(hosts: Hosts, domain: str, deadline: float) -> bool | None:
     """Whether the backend takes a mailbox that cannot be there; `None` when it does not say. Raises `Broken`."""
-    nobody = Mailbox(f"gatepost-probe-{secrets.token_hex(8)}", domain)
-    answer = await hosts.converse(deadline, lambda connection: connection.ask(nobody))
+    answer = await hosts.converse(deadline, lambda connection: connection.ask(nobody(domain)))
     if answer.response.code < 400:
         return True
     return False if answer.step is Step.RCPT and answer.response.code >= 500 else None

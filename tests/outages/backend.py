@@ -45,6 +45,7 @@ class Backend:
     context: ssl.SSLContext | None
     scripts: tuple[Script, ...] = ({},)
     features: tuple[str, ...] = FEATURES
+    endings: tuple[bytes, ...] = (b"\r\n.\r\n",)  # what it takes for the end of a mail
     clear: bytearray = field(default_factory=bytearray)  # every octet that came outside TLS
     commands: list[tuple[int, str]] = field(default_factory=list)  # connection number and line, inside TLS
     mails: list[bytes] = field(default_factory=list)  # those it said 250 to, dot-stuffing undone
@@ -154,7 +155,7 @@ class Talk:
 
     async def body(self) -> None:
         got = bytearray(b"\r\n")
-        while not got.endswith(b"\r\n.\r\n"):
+        while not got.endswith(self.backend.endings):
             piece = await self.reader.read(2**16)
             if not piece:
                 self.backend.pieces.append(bytes(got[2:]))

@@ -1,0 +1,237 @@
+"""The doctor at home: DNS, state, disks, clock, files, our certificates, our listeners, the way around us.
+
+Nothing is changed; every question has a time limit.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.cli.doctor_finding import Finding, green, red, yellow
+from gateway.clock import Clock
+from gateway.config import Config, Sqlite
+from gateway.config.certificate import certificates, names
+from gateway.dns.resolver import Resolver
+from gateway.dns.stub import Stub
+from gateway.files import Files
+from gateway.mail.terms import Unavailable
+from gateway.state.opening import open_store
+
+#: A signed zone that will be there as long as the Internet is.
+_SIGNED = "iana.org"
+_SLOW_SECONDS = 0.3
+_UNSYNCHRONIZED = 5  # TIME_ERROR of adjtimex(2)
+
+
+async def dns(config: Config, clock: Clock, seconds: float) -> list[Finding]:
+    """Each server: does it answer, how fast, recursively, and does it validate?"""
+    if config.dns.zone is not None:
+        return [
+            yellow("dns", f"answers come from {config.dns.zone}", "right for trials; remove dns.zone for real mail")
+        ]
+    needed = any(backend.tls.verify == "dane" for backend in config.backends.values())
+    found: list[Finding] = []
+    for server in Stub(config.dns.servers).servers:
+        where = f"dns {server}"
+        stub = Stub([str(server)])
+        started = clock.monotonic()
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await stub.ask(_SIGNED, "A", seconds)
+        except (Unavailable, TimeoutError) as why:
+            mend = "is it running, recursive, and open to us? dns.servers names others"
+            found.append(red(where, str(why) or "no answer in time", mend))
+            continue
+        took = clock.monotonic() - started
+        if took > _SLOW_SECONDS:
+            found.append(yellow(where, f"answers in {took * 1000:.0f} ms", "use a caching resolver near this machine"))
+        else:
+            found.append(green(where, f"recursive, answers in {took * 1000:.0f} ms"))
+        if answer.authenticated and server.trusted:
+            found.append(green(where, "validates (AD)"))
+        else:
+            what = "does not validate (no AD bit)" if not answer.authenticated else "is not trusted for its AD bit"
+            mend = "run a validating resolver on this machine and name it in dns.servers"
+            found.append(
+                (red if needed else yellow)(where, what, f"{mend}; verify: dane needs one" if needed else mend)
+            )
+    return found
+
+
+def state(config: Config, clock: Clock) -> Iterator[Finding]:
+    """Does it answer, and how fast?"""
+    started = clock.monotonic()
+    try:
+        with contextlib.closing(open_store(config, clock, existing=True)) as store:
+            store.recipient("", "", clock.now())
+    except (Unavailable, OSError) as why:
+        mend = (
+            "start the gateway once, or look at path and rights" if isinstance(config.state, Sqlite) else "is Redis up?"
+        )
+        yield red("state", str(why), mend)
+    else:
+        yield green("state", f"answers in {(clock.monotonic() - started) * 1000:.1f} ms")
+
+
+def disks(config: Config) -> Iterator[Finding]:
+    """Room for what the gateway writes."""
+    folders = {"spool": Path(tempfile.gettempdir())}
+    if isinstance(config.state, Sqlite):
+        folders["state"] = config.state.path.parent
+    if config.journal is not None:
+        folders["journal"] = config.journal.path.parent
+    for what, folder in folders.items():
+        where = f"disk {folder}"
+        try:
+            usage = shutil.disk_usage(folder)
+        except OSError as why:
+            yield red(where, f"{what}: {why.strerror}", "make the folder")
+            continue
+        share = usage.free / usage.total
+        words = f"{what}: {usage.free // 10**6} MB free, {share:.0%}"
+        if usage.free < 4 * config.limits.message or share < 0.02:
+            yield red(where, words, "make room: mail above 1 MB gets 452 4.3.1 when it is full")
+        elif share < 0.1:
+            yield yellow(where, words, "make room in time")
+        else:
+            yield green(where, words)
+
+
+def clock(now: float) -> Iterator[Finding]:
+    """Is the time kept by anybody? Signatures, certificates and greylisting all go by it."""
+    words = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(now))
+    answer = -1
+    with contextlib.suppress(OSError, AttributeError):
+        answer = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # `modes` 0: only read
+    if now < 1_790_000_000:
+        yield red("clock", f"says {words}", "set it; then keep it by NTP")
+    elif answer == _UNSYNCHRONIZED:
+        yield yellow("clock", f"says {words}, synchronized by nobody", "run chrony or systemd-timesyncd")
+    else:
+        yield green("clock", f"says {words}")
+
+
+def files(path: Path, config: Config) -> Iterator[Finding]:
+    """Who may read keys and change what we believe."""
+    good = True
+    for file, secret in _files(path, config):
+        try:
+            mode = file.stat().st_mode
+        except OSError as why:
+            yield red(f"file {file}", str(why.strerror), "is the path right, and may the service read it?")
+            good = False
+            continue
+        if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+            yield red(f"file {file}", f"others may change it ({stat.filemode(mode)})", f"chmod go-w {file}")
+            good = False
+        elif secret and mode & (stat.S_IRGRP | stat.S_IROTH):
+            bits = "o-rwx" if mode & stat.S_IROTH else "g-rwx"
+            shout = red if mode & stat.S_IROTH else yellow
+            yield shout(f"file {file}", f"others may read it ({stat.filemode(mode)})", f"chmod {bits} {file}")
+            good = False
+    if good:
+        yield green("files", "configuration, keys, policies and state are in nobody else's hands")
+
+
+def _files(path: Path, config: Config) -> Iterator[tuple[Path, bool]]:
+    """What matters, and whether it is secret."""
+    yield path, False
+    yield config.policies, False
+    for file in sorted(config.policies.glob("*.y*ml")):
+        yield file, False
+    pairs = [pair for listener in config.listeners for pair in listener.tls]
+    pairs += [b.tls.client_certificate for b in config.backends.values() if b.tls.client_certificate]
+    for pair in pairs:
+        yield pair.certificate, False
+        yield pair.key, True
+    for backend in config.backends.values():
+        if backend.tls.ca is not None:
+            yield backend.tls.ca, False
+    if isinstance(config.state, Sqlite) and config.state.path.exists():
+        yield config.state.path, True
+    if config.journal is not None and config.journal.path.exists():
+        yield config.journal.path, True
+
+
+def own_certificates(config: Config, given: Files, now: float) -> Iterator[Finding]:
+    """What clients see."""
+    for listener in config.listeners:
+        for pair in listener.tls:
+            where, chain = f"certificate {pair.certificate}", given.read(pair.certificate)
+            leaf = certificates(chain)[0]
+            left = (leaf.not_valid_after_utc - datetime.fromtimestamp(now, UTC)).total_seconds() / 86400
+            until = f"until {leaf.not_valid_after_utc:%Y-%m-%d}"
+            if left < 0:
+                yield red(where, f"expired on {leaf.not_valid_after_utc:%Y-%m-%d}", "renew it, then send SIGHUP")
+            elif left < 14:
+                yield yellow(where, f"valid {until}, {left:.0f} days", "renew it, then send SIGHUP")
+            elif not names(chain, config.hostname):
+                mend = "senders that verify (MTA-STS, DANE) will not deliver: have one issued for our name"
+                yield yellow(where, f"is not for {config.hostname}", mend)
+            else:
+                yield green(where, f"for {config.hostname}, valid {until}, {left:.0f} days")
+
+
+async def listeners(config: Config, seconds: float) -> list[Finding]:
+    """Is the gateway there?"""
+    found = []
+    for listener in config.listeners:
+        for bind in listener.bind:
+            where, host = f"listener {bind}", bind.host
+            if bind.port == 0:
+                continue
+            if bind.address is not None and bind.address.is_unspecified:
+                host = "::1" if bind.address.version == 6 else "127.0.0.1"
+            try:
+                async with asyncio.timeout(seconds):
+                    reader, writer = await asyncio.open_connection(host, bind.port)
+                    banner = b"220" if listener.implicit_tls else await reader.read(4)
+                    writer.transport.abort()
+            except (OSError, TimeoutError) as why:
+                said = os.strerror(why.errno) if isinstance(why, OSError) and why.errno else "no answer in time"
+                found.append(yellow(where, f"nobody there: {said}", "start the gateway: gatepost serve"))
+                continue
+            if banner.startswith(b"220"):
+                found.append(green(where, "the gateway answers"))
+            else:
+                found.append(yellow(where, f"answers {banner[:3].decode('ascii', 'replace')}", "see its log"))
+    return found
+
+
+async def way_around(config: Config, resolver: Resolver) -> list[Finding]:
+    """Do the MX records lead strangers to us, or to the backends?"""
+    found = []
+    hosts = {target.host: name for name, backend in config.backends.items() for target in backend.hosts}
+    for domain, route in list(config.domains.items())[:20]:
+        if domain.startswith("*."):
+            continue
+        where = f"domain {domain}"
+        try:
+            exchangers = [host for _, host in (await resolver.query(domain, "MX")).records]
+        except Unavailable as why:
+            found.append(yellow(where, str(why), "mend DNS"))
+            continue
+        around = [host for host in exchangers if host in hosts]
+        if around:
+            mend = "strangers go around us: name the gateway alone, and let the backend take port 25 from it alone"
+            found.append(red(where, f"its MX records name backend {route.backend}: {', '.join(around)}", mend))
+        elif config.hostname not in exchangers:
+            listed = ", ".join(exchangers[:5]) or "nobody"
+            found.append(
+                yellow(
+                    where,
+                    f"its MX records name {listed}, not {config.hostname}",
+                    "name us there, or nobody brings mail",
+                )
+            )
+        else:
+            found.append(green(where, f"its MX records name {config.hostname}"))
+    return found

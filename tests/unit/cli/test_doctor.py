@@ -1,0 +1,244 @@
+"""`gatepost doctor`: each illness in its colour, and nothing said to a backend that a mail would not say."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gateway import tls
+from gateway.cli import doctor as command
+from gateway.cli import doctor_house as house
+from gateway.cli.doctor_backends import Rounds
+from gateway.cli.doctor_finding import Finding
+from gateway.clock import SystemClock
+from gateway.config import Config, load_config
+from gateway.dns.resolver import Resolver
+from gateway.dns.zone import Zone
+from gateway.files import DiskFiles
+from gateway.mail.address import Mailbox
+from gateway.relay import probe
+from tests.outages.backend import CLOSE, FEATURES, HANG, Action
+from tests.outages.rig import NAME, Rig, Signed, run
+from tests.unit.relay.test_recipients import Choosy
+
+ALL = ("8BITMIME", "SMTPUTF8", "PIPELINING", "SIZE 50000000")
+
+
+def said(findings: Sequence[Finding]) -> str:
+    return "\n".join(f"{finding.colour}: {finding.what}" for finding in findings)
+
+
+def configured(directory: Path, backend: str, **more: str) -> Config:
+    (directory / "policies").mkdir(exist_ok=True)
+    path = directory / "doctor.yaml"
+    rest = "".join(f"{key}: {value}\n" for key, value in more.items())
+    path.write_text(
+        f"""hostname: mx.example.com
+listeners: [{{bind: "127.0.0.1:2525", starttls: "off"}}]
+domains: {{example.com: {{backend: main}}}}
+backends:
+  main: {backend}
+policies: policies
+state: sqlite:{directory}/state.db
+{rest}"""
+    )
+    return load_config(path, DiskFiles())
+
+
+async def visit(rig: Rig, config: Config, source: Any = None, to: Mailbox | None = None) -> list[Finding]:
+    clock = SystemClock()
+    resolver = Resolver(source or Zone({}), clock)
+    rounds = Rounds(config, resolver, clock, tls.ClientContexts(DiskFiles()), 2.0, to)
+    return await rounds.visit("main")
+
+
+@pytest.mark.parametrize(
+    ("script", "how", "tls_kind", "expected"),
+    [
+        (Choosy(), {}, "good", ["green: reached, STARTTLS, certificate believed", "green: verifies recipients"]),
+        ({}, {}, "good", ["yellow: accepts every recipient of example.com"]),
+        ({}, {}, "expired", ["red: TLS: [SSL: CERTIFICATE_VERIFY_FAILED]", "yellow: shows: certificate of backend"]),
+        ({}, {}, "wrong-name", ["red: TLS", "certificate of other.example", "key:"]),
+        ({}, {}, "self-signed", ["red: TLS", "yellow: shows: certificate of backend.example"]),
+        ({}, {}, "", ["red: STARTTLS is not offered", "yellow: shows no certificate"]),
+        ({"banner": CLOSE}, {}, "good", ["red: "]),
+        ({"banner": b"554 no\r\n"}, {}, "good", ["red: 554 in reply to banner"]),
+        ({"banner": HANG}, {}, "good", ["red: no answer in time"]),
+        ({"mail": CLOSE}, {}, "good", ["red: breaks off"]),
+        ({"mail": b"550 5.7.1 no\r\n"}, {}, "good", ["red: refuses MAIL FROM:<>: 550 5.7.1 no", "postmaster@"]),
+        ({"rcpt": b"451 4.3.0 later\r\n"}, {}, "good", ["yellow: does not say who is at example.com"]),
+        ({}, {"features": ("SIZE 1000",)}, "good", ["yellow: takes 1000 octets at most", "8BITMIME, SMTPUTF8"]),
+        ({}, {"features": ("SIZE",)}, "good", ["green: reached"]),
+    ],
+)
+def test_a_backend(
+    tmp_path: Path, script: dict[str, Action], how: dict[str, Any], tls_kind: str, expected: list[str]
+) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(script, tls=tls_kind, **{"features": ALL, **how})
+        config = configured(
+            tmp_path,
+            f'{{hosts: ["127.0.0.1:{backend.port}"], tls: {{ca: ca.pem, name: {NAME}}}, verify_recipients: off}}',
+        )
+        words = said(await visit(rig, config))
+        for text in expected:
+            assert text in words, words
+        assert backend.mails == backend.pieces == []
+        assert b"MAIL" not in backend.clear
+
+    run(tmp_path, test)
+
+
+def test_hosts_that_are_not_found(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        config = configured(tmp_path, "{mx: example.net}")
+        assert "red: its hosts are not found" in said(await visit(rig, config))
+        config = configured(tmp_path, '{hosts: ["mail.example:25"]}', dns="{zone: zone.json}")
+        assert "red: not found" in said(await visit(rig, config))
+        config = configured(tmp_path, "{mx: example.net}")
+        source = Signed({"example.net": {"MX": ["10 a.example", "20 b.example"]}}, {"example.net"})
+        words = said(await visit(rig, config, source))
+        assert "green: hosts by MX: a.example, b.example" in words
+        assert "red: nobody vouches for the MX records" in words
+
+    (tmp_path / "zone.json").write_text("{}")
+    run(tmp_path, test)
+
+
+def test_dane_without_records(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=ALL)
+        config = configured(tmp_path, f'{{hosts: ["{NAME}:{backend.port}"], tls: {{verify: dane}}}}')
+        words = said(await visit(rig, config, Signed({NAME: {"A": ["127.0.0.1"]}})))
+        assert "red: DANE: no TLSA records" in words
+        assert "yellow: shows: certificate of backend.example" in words
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("taken", [(), (b"\n.\r\n", b"\n.\n")])
+def test_a_smuggled_end_of_data(tmp_path: Path, taken: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_SILENCE_SECONDS", 0.3)
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=FEATURES, endings=(b"\r\n.\r\n", *taken))
+        config = configured(tmp_path, f'{{hosts: ["127.0.0.1:{backend.port}"], tls: {{ca: ca.pem, name: {NAME}}}}}')
+        words = said(await visit(rig, config, to=Mailbox("test", "example.com")))
+        if taken:
+            assert "red: takes LF.LF, LF.CRLF, CRLF.LF for the end of a mail" in words or (
+                "red: takes LF.LF, LF.CRLF for the end of a mail" in words
+            )
+        else:
+            assert "green: only CRLF.CRLF ends a mail" in words
+            assert backend.mails == []
+        assert not any(line == "." for line in backend.lines())
+
+    run(tmp_path, test)
+
+
+def test_a_smuggling_test_that_cannot_be(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({"rcpt": b"550 5.1.1 no\r\n"}, features=FEATURES)
+        config = configured(tmp_path, f'{{hosts: ["127.0.0.1:{backend.port}"], tls: {{ca: ca.pem, name: {NAME}}}}}')
+        words = said(await visit(rig, config, to=Mailbox("test", "example.com")))
+        assert "yellow: end of data not tested: refuses <test@example.com>" in words
+        assert backend.pieces == []
+
+    run(tmp_path, test)
+
+
+# The house
+
+
+def test_the_way_around(tmp_path: Path) -> None:
+    config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}')
+
+    async def words(*records: str) -> str:
+        resolver = Resolver(Zone({"example.com": {"MX": list(records) or "SERVFAIL"}}), SystemClock())
+        return said(await house.way_around(config, resolver))
+
+    assert "green" in asyncio.run(words("10 mx.example.com"))
+    assert "red: its MX records name backend main" in asyncio.run(words("10 mx.example.com", "20 mail.example.com"))
+    assert "yellow: its MX records name mx.example.org, not" in asyncio.run(words("10 mx.example.org"))
+    assert "yellow" in asyncio.run(words())
+
+
+def test_files(tmp_path: Path) -> None:
+    config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}')
+    path = tmp_path / "doctor.yaml"
+    path.chmod(0o644)
+    assert said(list(house.files(path, config))).startswith("green")
+    path.chmod(0o666)
+    assert said(list(house.files(path, config))).startswith("red: others may change it")
+    assert said(list(house.files(tmp_path / "none.yaml", config))).startswith("red: No such file")
+    path.chmod(0o644)
+    (tmp_path / "state.db").write_bytes(b"")
+    (tmp_path / "state.db").chmod(0o644)
+    assert "red: others may read it" in said(list(house.files(path, config)))
+    (tmp_path / "state.db").chmod(0o640)
+    assert "yellow: others may read it" in said(list(house.files(path, config)))
+
+
+def test_state_disks_and_clock(tmp_path: Path) -> None:
+    config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}', journal="{path: journal.db}")
+    assert said(list(house.state(config, SystemClock()))).startswith("red")
+    assert {finding.where for finding in house.disks(config)} >= {f"disk {tmp_path}"}
+    assert said(list(house.clock(0.0))).startswith("red: says 1970")
+    assert "red" not in said(list(house.clock(time.time())))
+    huge = configured(tmp_path, '{hosts: ["mail.example.com:25"]}', limits="{message: 2GB}")
+    assert len(list(house.disks(huge))) == 2
+
+
+def test_dns(tmp_path: Path) -> None:
+    (tmp_path / "zone.json").write_text("{}")
+    config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}', dns="{zone: zone.json}")
+    assert said(asyncio.run(house.dns(config, SystemClock(), 1.0))).startswith("yellow: answers come from")
+    config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}', dns='{servers: "127.0.0.1:1"}')
+    assert said(asyncio.run(house.dns(config, SystemClock(), 0.5))).startswith("red: DNS: no answer")
+
+
+def test_listeners(tmp_path: Path) -> None:
+    greeting = [b""]
+
+    async def main() -> None:
+        async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(greeting[0])
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}')
+        bind = type(config.listeners[0].bind[0])("0.0.0.0", port)
+        config = config.model_copy(update={"listeners": (config.listeners[0].model_copy(update={"bind": (bind,)}),)})
+        for greeting[0], colour in ((b"220 x\r\n", "green"), (b"421 x\r\n", "yellow")):
+            assert said(await house.listeners(config, 2.0)).startswith(colour)
+        server.close()
+        assert said(await house.listeners(config, 2.0)).startswith("yellow: nobody there")
+
+    asyncio.run(main())
+
+
+def test_the_command(tmp_path: Path) -> None:
+    (tmp_path / "zone.json").write_text("{}")
+    configured(tmp_path, '{hosts: ["127.0.0.1:1"]}', dns="{zone: zone.json}")
+    (tmp_path / "policies" / "a.yaml").write_text("rules: []\n")
+    app = typer.Typer()
+    app.command()(command.doctor)
+    file = str(tmp_path / "doctor.yaml")
+    result = CliRunner().invoke(app, ["-c", file, "--timeout", "1"])
+    assert result.exit_code == 1
+    assert "red     backend main 127.0.0.1:1: " in result.output
+    assert " red, " in result.output.splitlines()[-1]
+    result = CliRunner().invoke(app, ["-c", file, "--timeout", "1", "--json"])
+    rows = [json.loads(row) for row in result.output.splitlines()]
+    assert {"colour", "where", "what", "mend"} == set(rows[0])
+    assert all(row["mend"] for row in rows if row["colour"] != "green")
+    for address in ("nobody", "x@elsewhere.example"):
+        assert CliRunner().invoke(app, ["-c", file, "--smuggling", address]).exit_code == 2
