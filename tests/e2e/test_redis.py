@@ -1,0 +1,110 @@
+"""Two gateways on one Redis: greylist and recipients are shared; Redis stopped or killed, and mail flows."""
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis as client
+
+from gateway.cli.testca import TestCa
+from tests.support import postfix
+from tests.support.gateway import Gateway, Site, run, serving, site
+from tests.support.redis import RedisServer, redis_server
+from tests.support.wait import until
+
+GREYLIST = """\
+rules:
+  - id: greylist-strangers
+    when: mail.domain == "stranger.example"
+    then: {greylist: {wait: 1h, window: 24h, keep: 36d}}
+    because: a test
+"""
+
+
+@dataclass
+class Pair:
+    """Two gateways with a state in common."""
+
+    server: RedisServer
+    sites: list[Site]
+    gateways: list[Gateway]
+
+    def rows(self, key: str) -> int:
+        with contextlib.closing(client.Redis(port=self.server.port)) as raw:
+            return int(raw.zcard(f"gatepost:{key}"))
+
+
+@pytest.fixture
+def pair(tmp_path: Path, authority: TestCa, backend: postfix.Postfix) -> Iterator[Pair]:
+    with redis_server(tmp_path / "redis") as server, contextlib.ExitStack() as stack:
+        sites = [site(tmp_path / name, backend.port, authority, state=server.url) for name in ("one", "two")]
+        for each in sites:
+            each.policy(GREYLIST)
+        yield Pair(server, sites, [stack.enter_context(serving(each)) for each in sites])
+
+
+def rcpt(gateway: Gateway, sender: str = "sue@sender.example", recipient: str = "alice@example.com") -> tuple[int, str]:
+    """Code and text of the answer to RCPT."""
+    with gateway.client() as smtp:
+        smtp.ehlo()
+        answer = smtp.envelope(sender, recipient)[-1]
+        smtp.quit()
+        return int(answer.code), " ".join(answer.lines)
+
+
+def delivered(gateway: Gateway) -> int:
+    with gateway.client() as smtp:
+        smtp.ehlo()
+        smtp.envelope("sue@sender.example", "alice@example.com")
+        return int(smtp.data(b"From: <sue@sender.example>\r\n\r\nx\r\n").code)
+
+
+def test_greylist_and_recipients_are_shared(pair: Pair) -> None:
+    one, other = pair.gateways
+    assert rcpt(one, "a@stranger.example")[0] in {450, 451}
+    assert rcpt(other, "a@stranger.example")[0] in {450, 451}
+    found = run("greylist", "list", "stranger.example", "-c", str(pair.sites[1].file), "--json")
+    assert found.returncode == 0, found
+    (row,) = [json.loads(line) for line in found.stdout.splitlines()]
+    assert (row["sender"], row["state"], row["attempts"]) == ("a@stranger.example", "waiting", 2)
+    released = run("greylist", "release", "stranger.example", "-c", str(pair.sites[0].file))
+    assert (released.returncode, released.stdout) == (0, "1 released\n"), released
+    assert rcpt(one, "a@stranger.example")[0] == 250
+    assert rcpt(other, "a@stranger.example")[0] == 250
+    assert rcpt(one, recipient="nobody@example.com")[0] == 550
+    assert pair.rows("unknown") == 1
+    assert rcpt(other, recipient="nobody@example.com")[0] == 550
+    assert pair.rows("known") == 1
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_without_redis_mail_flows_and_it_is_told(pair: Pair, how: str) -> None:
+    one = pair.gateways[0]
+    assert delivered(one) == 250
+    if how == "stopped":
+        pair.server.signal(signal.SIGSTOP)
+    else:
+        pair.server.kill()
+    assert delivered(one) == 250
+    assert rcpt(one, "b@stranger.example")[0] == 250  # greylisting is ignored when it cannot be done
+    assert rcpt(one, recipient="nobody@example.com")[0] == 550  # the backend itself was asked
+    assert one.event("state unavailable, rules that need it say what happens (on_error)")["place"] == pair.server.url
+    if how == "stopped":
+        pair.server.signal(signal.SIGCONT)
+    else:
+        pair.server.start()
+    # Each worker finds out for itself: the one that missed it says so when it is asked again.
+    until(lambda: rcpt(one, "c@stranger.example")[0] in {450, 451} and one.events("state works again"), "its return")
+
+
+def test_a_gateway_starts_without_redis(tmp_path: Path, authority: TestCa, backend: postfix.Postfix) -> None:
+    with redis_server(tmp_path / "redis") as server:
+        server.kill()
+        place = site(tmp_path / "site", backend.port, authority, state=server.url)
+        with serving(place) as gateway:
+            assert delivered(gateway) == 250
+            assert gateway.stop() == 0
