@@ -11,6 +11,7 @@ entries costs what a list of three costs.
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from gateway.files import Files
@@ -42,17 +43,20 @@ class Networks:
         """True when `ip` lies in one of them; a text that is no IP address lies in none."""
         if not self._by_length:
             return False
-        try:
-            address = ipaddress.ip_address(ip)
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        number = int(address)
-        return any(
-            version == address.version and number >> shift in known
-            for (version, shift), known in self._by_length.items()
-        )
+        version, number = _address(ip)
+        return any(kind == version and number >> shift in known for (kind, shift), known in self._by_length.items())
+
+
+@lru_cache(maxsize=1024)  # many rules ask for the one client
+def _address(ip: str) -> tuple[int, int]:
+    """Version and number; version 0 where it is none."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return 0, 0
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.version, int(address)
 
 
 class NamedList:
