@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from gateway.checks.check import Check, Named
+from gateway.checks.helo import classify
 from gateway.checks.spf_evaluator import SECONDS, evaluate, judged_domain
 from gateway.clock import Clock
+from gateway.dns.names import address_of
 from gateway.dns.resolver import Resolver
 from gateway.mail.authres import clause
 from gateway.mail.envelope import Transaction
@@ -25,7 +27,8 @@ class SpfFact:
     """The result, the domain it speaks of ("" when there was none to judge), and whose words decided.
 
     `identity` is `mailfrom` or `helo`. `explanation` is what the domain publishes about a fail (printable, bounded),
-    `why` names the deciding term or the fault, for the journal.
+    `why` names the deciding term or the fault, for the journal. `client`, `helo` (where it is a name or a literal) and
+    `mechanism` are what Received-SPF would tell (RFC 7208 section 9.1).
     """
 
     result: Result
@@ -33,6 +36,9 @@ class SpfFact:
     explanation: str = ""
     identity: str = "mailfrom"
     why: str = ""
+    client: str = ""
+    helo: str = ""
+    mechanism: str = ""
 
 
 class Spf(Check[SpfFact]):
@@ -69,8 +75,15 @@ class Spf(Check[SpfFact]):
         return SpfFact(Result.TEMPERROR, why="the check failed")
 
     def trace(self, fact: SpfFact) -> tuple[str, ...]:
-        """`spf=pass smtp.mailfrom=example.org`, or `smtp.helo` for the null sender (RFC 8601 section 2.7.2)."""
-        return (clause("spf", fact.result.value, [(f"smtp.{fact.identity}", fact.domain)]),)
+        """`spf=pass smtp.mailfrom=example.org`, or `smtp.helo` for the null sender (RFC 8601 section 2.7.2).
+
+        What Received-SPF would say stands behind it as a comment: client, HELO, the mechanism that matched. Each was
+        read before: an address, a host name or literal, a word of RFC 7208.
+        """
+        told = [("client-ip", fact.client), ("helo", fact.helo), ("mechanism", fact.mechanism)]
+        words = " ".join(f"{name}={value}" for name, value in told if value)
+        properties = [(f"smtp.{fact.identity}", fact.domain)]
+        return (clause("spf", fact.result.value, properties, comment=words),)
 
 
 async def check_host(
@@ -86,4 +99,14 @@ async def check_host(
         local, _, domain = mail_from.rpartition("@")  # a quoted local part may hold an @ of its own
         identity = "mailfrom"
     verdict = await evaluate(resolver, ip, helo, local, domain, receiver=receiver, now=now)
-    return SpfFact(verdict.result, judged_domain(domain).lower(), verdict.explanation, identity, verdict.why)
+    named = classify(helo)
+    return SpfFact(
+        verdict.result,
+        judged_domain(domain).lower(),
+        verdict.explanation,
+        identity,
+        verdict.why,
+        str(address_of(ip)),
+        named.name if named.kind != "invalid" else "",
+        verdict.mechanism,
+    )

@@ -40,6 +40,7 @@ class Verdict:
     result: Result
     explanation: str = ""
     why: str = ""
+    mechanism: str = ""  # the kind of the directive that matched
 
 
 class _PermError(Exception):
@@ -54,6 +55,7 @@ class _Match:
     why: str
     exp: Macros | None = None
     domain: str = ""
+    mechanism: str = ""
 
 
 async def evaluate(
@@ -108,7 +110,7 @@ class _Evaluation:
     async def verdict(self) -> Verdict:
         match = await self._check(self._domain)
         explanation = await self._explanation(match) if match.result is Result.FAIL else ""
-        return Verdict(match.result, explanation, printable(match.why))
+        return Verdict(match.result, explanation, printable(match.why), match.mechanism)
 
     async def _check(self, domain: str) -> _Match:
         """The result for one domain (section 4), `none` without a record; the includes come back here."""
@@ -119,7 +121,7 @@ class _Evaluation:
             raise _PermError(f"{domain}: {record.error}")
         for directive in record.directives:
             if await self._matches(directive, domain):
-                return _Match(directive.result, f"{directive.kind} of {domain}", record.exp, domain)
+                return _Match(directive.result, f"{directive.kind} of {domain}", record.exp, domain, directive.kind)
         if record.redirect is None or self._never_matches(record.redirect):
             return _Match(Result.NEUTRAL, f"nothing of {domain} matches")
         return await self._other(record.redirect, domain)

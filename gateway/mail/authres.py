@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.mail.address import to_ascii
+from gateway.mail.received import escaped_comment
 from gateway.mail.reply import printable
 
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ def pvalue(text: str) -> str:
     return f'"{inner}"'
 
 
-def clause(method: str, result: str, properties: Iterable[tuple[str, str]] = (), *, reason: str = "") -> str:
-    """One resinfo: `method=result reason="..." ptype.property=value ...`; empty values are left out."""
+def clause(
+    method: str, result: str, properties: Iterable[tuple[str, str]] = (), *, reason: str = "", comment: str = ""
+) -> str:
+    """One resinfo: `method=result reason="..." ptype.property=value ... (comment)`; empty values are left out."""
     words = [f"{method}={result}"]
     if reason:
         words.append(f"reason={pvalue(reason)}")
     words.extend(f"{name}={pvalue(value)}" for name, value in properties if value)
+    if comment:
+        words.append(f"({escaped_comment(comment, 400)})")
     return " ".join(words)
 
 

@@ -13,7 +13,9 @@ from gateway.clock import ManualClock
 from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
 from gateway.mail.address import Mailbox
+from gateway.mail.authres import results
 from gateway.mail.envelope import Envelope, Session, Transaction
+from gateway.mail.message import Message
 
 ZONE: dict[str, Any] = {
     "example.org": {"TXT": ['"v=spf1 ip4:192.0.2.1 -all exp=why.example.org"']},
@@ -55,18 +57,26 @@ def test_who_is_judged(mail_from: str, helo: str, result: str, domain: str, iden
 def test_any_sender_and_helo_have_a_result(mail_from: str, helo: str) -> None:
     fact = asyncio.run(check_host(resolver(), "192.0.2.1", helo, mail_from))
     assert fact.domain.isascii()
-    Spf(resolver(), ManualClock()).trace(fact)
+    (clause,) = Spf(resolver(), ManualClock()).trace(fact)
+    field = Message.from_octets(results("mx.example.com", [clause]) + b"\r\n").fields
+    assert [one.key for one in field] == [b"authentication-results"]
+    assert clause.count("(") == clause.count(")") == 1
+    assert ";" not in clause
 
 
 @pytest.mark.parametrize(
     ("sender", "ip", "helo", "named", "trace"),
     [
-        (Mailbox("a", "example.org"), "192.0.2.1", "x", ("pass", "example.org"), "spf=pass smtp.mailfrom=example.org"),
-        (Mailbox("a", "example.org"), "192.0.2.2", "x", ("fail", "example.org"), "spf=fail smtp.mailfrom=example.org"),
-        (None, "192.0.2.1", "helo.example.net", ("pass", "helo.example.net"), "spf=pass smtp.helo=helo.example.net"),
-        (None, "192.0.2.1", "localhost", ("none", ""), "spf=none"),
+        (Mailbox("a", "example.org"), "192.0.2.1", "x", ("pass", "example.org"),
+         "spf=pass smtp.mailfrom=example.org (client-ip=192.0.2.1 mechanism=ip4)"),
+        (Mailbox("a", "example.org"), "192.0.2.2", "x", ("fail", "example.org"),
+         "spf=fail smtp.mailfrom=example.org (client-ip=192.0.2.2 mechanism=all)"),
+        (None, "192.0.2.1", "helo.example.net", ("pass", "helo.example.net"),
+         "spf=pass smtp.helo=helo.example.net (client-ip=192.0.2.1 helo=helo.example.net mechanism=a)"),
+        (None, "2001:db8::1", "[192.0.2.1]", ("none", ""), "spf=none (client-ip=2001:db8::1 helo=[192.0.2.1])"),
+        (None, "192.0.2.1", "localhost", ("none", ""), "spf=none (client-ip=192.0.2.1)"),
     ],
-)
+)  # fmt: skip
 def test_the_check(sender: Mailbox | None, ip: str, helo: str, named: tuple[str, str], trace: str) -> None:
     clock = ManualClock()
     check = Spf(resolver(), clock, "mx.example.com")
