@@ -35,6 +35,7 @@ class Account:
     refused: list[str] = field(default_factory=list)
     observed: tuple[tuple[str, str], ...] = ()
     fired: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
     asked: list[Asked] = field(default_factory=list)
     judged: Judged = field(default_factory=Judged)
     client_name: str = ""
@@ -60,9 +61,12 @@ class Account:
         if len(self.asked) < _VERDICTS:
             self.asked.append(asked)
 
-    def did(self, observed: Iterable[tuple[str, str]], fired: Iterable[str]) -> None:
-        """Notes which rules acted, or would have: of all recipients together."""
+    def did(
+        self, observed: Iterable[tuple[str, str]], fired: Iterable[str], notes: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Notes which rules acted, or would have, and what they remarked: of all recipients together."""
         self.observed = tuple(dict.fromkeys((*self.observed, *observed)))
+        self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
         self.fired = tuple(dict.fromkeys((*self.fired, *fired)))
 
     def entry(self) -> Entry:
@@ -93,6 +97,7 @@ class Account:
             judged=self.judged,
             fired=self.fired,
             observed=self.observed,
+            notes=self.notes,
             backend=self.backend,
             fate=self.fate,
             fate_detail=self.fate_detail,
@@ -120,8 +125,9 @@ class Account:
             helo=entry.helo,
             tls=entry.tls,
             sender=entry.sender,
-            recipients=list(entry.recipients[:20]),
-            recipient_count=len(entry.recipients),
+            recipients=[str(r.mailbox) for r in self.tx.envelope.recipients[:20]],
+            recipient_count=len(self.tx.envelope.recipients),
+            refused=self.refused[:20],
             size=entry.size,
             outcome=entry.outcome,
             stage=entry.stage,

@@ -88,7 +88,14 @@ class Pipeline:
         house = self.house
         tx = Transaction(house.clock.new_id(), session, envelope, house.clock.now())
         journey = self._journeys[tx.id] = Journey(house, tx, self._facts_of(session))
-        journey.start(Stage.MAIL)
+        try:
+            journey.start(Stage.MAIL)
+            refusal = await journey.spoken_now()
+        except Exception:
+            refusal = journey.crashed(Stage.MAIL)
+        if refusal is not None:
+            await self._end(journey)
+            return refusal, None
         return Reply(250, "2.1.0", ("Sender ok",)), tx
 
     async def rcpt(self, tx: Transaction, recipient: Recipient) -> Reply:
@@ -108,21 +115,31 @@ class Pipeline:
         except Exception:
             return journey.crashed(Stage.DATA)
         finally:
-            await journey.end()
-            self._forget(tx)
+            await self._end(journey)
 
-    def aborted(self, tx: Transaction, why: str) -> None:
-        """The transaction ended without delivery: RSET, a lost connection, a message refused by the edge."""
+    def aborted(self, tx: Transaction, why: str, reply: Reply | None = None) -> None:
+        """The transaction ended without delivery: RSET, a lost connection; or with `reply`, the edge's own refusal."""
         journey = self._journeys.get(tx.id)
         if journey is not None:
-            journey.abort(why)
-            self._forget(tx)
+            try:
+                journey.abort(why, reply)
+            finally:
+                self._forget(tx)
 
     def disconnected(self, session: Session) -> None:
         """The connection is gone."""
         _, facts = self._sessions.pop(session.id, (None, None))
         if facts is not None:
             facts.cancel()
+
+    async def _end(self, journey: "Journey") -> None:
+        """Closes the books. What fails here must not take the place of the answer that was given."""
+        try:
+            await journey.end()
+        except Exception:
+            log.exception("a transaction could not be closed", transaction=journey.tx.id)
+        finally:
+            self._forget(journey.tx)
 
     def _forget(self, tx: Transaction) -> None:
         del self._journeys[tx.id]
@@ -159,6 +176,7 @@ class Journey:
         self._backend = ""
         self._group: DataClass | None = None
         self._first = Progress()
+        self._recipient = ""
 
     def start(self, stage: Stage) -> None:
         """Starts the checks whose inputs become complete at this stage: rules or the trace field will ask for them."""
@@ -171,21 +189,24 @@ class Journey:
     async def rcpt(self, recipient: Recipient) -> Reply:
         """Our domain, one group, the policy, and last the backend: see the module."""
         house, address = self.house, str(recipient.mailbox)
-        # <postmaster> without a domain is ours (RFC 5321 section 4.5.1): it goes where our first domain goes.
-        backend = house.relay.route(recipient.mailbox.domain or next(iter(house.config.domains)))
+        # <postmaster> without a domain is ours (RFC 5321 section 4.5.1): that of our first domain.
+        mailbox = recipient.mailbox
+        if not mailbox.domain:
+            mailbox = Mailbox(mailbox.local, next(iter(house.config.domains)).removeprefix("*."))
+        backend = house.relay.route(mailbox.domain)
         if backend is None:
             return self._refuse(Stage.RCPT, RELAY_DENIED, address)
         if self._backend and self._backend != backend:
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
         verdict, known = await self._judge_sender(), None
-        own = self._own(recipient.mailbox)
+        own = self._own(mailbox)
         if verdict is None or not verdict.final:
-            verdict, known = await self._judge_recipient(recipient, backend, own)
+            verdict, known = await self._judge_recipient(recipient.mailbox, backend, own)
         if verdict is not None and verdict.final:
             self._heard(own, known, verdict)
             return self.speak(Stage.RCPT, verdict, address)
         progress = self._hearing.progress
-        group = house.policy.data_class(address, progress)
+        group = house.policy.data_class(mailbox.canonical, progress)
         if self._group is not None and self._group != group:
             self._heard(own, known, verdict)
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
@@ -195,8 +216,19 @@ class Journey:
             return self._refuse(Stage.RCPT, known.reply, address)
         if self._group is None:
             self._backend, self._group, self._first = backend, group, progress
+            self._recipient = mailbox.canonical
         self.tx.envelope.recipients.append(recipient)
         return Reply(250, "2.1.5", ("Recipient ok",))
+
+    async def spoken_now(self) -> Reply | None:
+        """The refusal of a rule on HELO or sender that does not wait for RCPT (`speak: now`)."""
+        if not any(self.house.policy.speaks_now(stage) for stage in (Stage.HELO, Stage.MAIL)):
+            return None
+        verdict = await self._judge_sender()
+        if verdict is None or not (verdict.now and verdict.final):
+            return None
+        self.account.hear(Asked("", "mail", action=self._action(verdict).value, rule=verdict.rule))
+        return self.speak(Stage.MAIL, verdict)
 
     async def _judge_sender(self) -> Verdict | None:
         """Connection, HELO and sender are judged once, with the first recipient, so that the journal has it."""
@@ -210,7 +242,7 @@ class Journey:
 
     def _own(self, mailbox: Mailbox) -> Named:
         return {
-            "rcpt.address": str(mailbox),
+            "rcpt.address": mailbox.canonical,
             "rcpt.domain": mailbox.domain,
             "rcpt.count": len(self.tx.envelope.recipients) + 1,
             "message.size": self.tx.envelope.declared_size,
@@ -224,10 +256,7 @@ class Journey:
         outcomes = self._hearing.outcomes
         self.account.hear(Asked(str(own["rcpt.address"]), "rcpt", facts, outcomes, action, rule, taken))
 
-    async def _judge_recipient(
-        self, recipient: Recipient, backend: str, own: Named
-    ) -> tuple[Verdict | None, Known | None]:
-        mailbox = recipient.mailbox
+    async def _judge_recipient(self, mailbox: Mailbox, backend: str, own: Named) -> tuple[Verdict | None, Known | None]:
         known: Known | None = None
 
         async def ask() -> str:
@@ -236,7 +265,7 @@ class Journey:
             return known.answer.value
 
         assert self._sender is not None
-        verdict = await self._hearing.judge(Stage.RCPT, own, self._sender, str(mailbox), ask)
+        verdict = await self._hearing.judge(Stage.RCPT, own, self._sender, str(own["rcpt.address"]), ask)
         return verdict, known
 
     # DATA
@@ -248,9 +277,8 @@ class Journey:
             self.account.fate_detail = message.malformed
             return self._refuse(Stage.DATA, MALFORMED)
         self.start(Stage.DATA)
-        recipient = str(self.tx.envelope.recipients[0].mailbox)
         own: Named = {"message.size": message.size}
-        verdict = await self._hearing.judge(Stage.DATA, own, self._first, recipient)
+        verdict = await self._hearing.judge(Stage.DATA, own, self._first, self._recipient)
         action, rule = (self._action(verdict), verdict.rule) if verdict else (Action.ACCEPT, "")
         tags = tuple((tag.name, tag.value) for tag in self._hearing.progress.tags)
         self.account.judged = Judged(action.value, rule, self._hearing.outcomes, tags)
@@ -338,14 +366,18 @@ class Journey:
         progress = self._hearing.progress
         self.account.facts = self._hearing.values()
         self.account.client_name = str(self.account.facts.get("client.name", ""))
-        self.account.did(progress.observed, progress.fired)
+        self.account.did(progress.observed, progress.fired, progress.notes)
         self.account.failed = self.facts.failed
         self.account.dns = self.facts.questions
         self.account.timings.update(self.facts.seconds)
 
-    def abort(self, why: str) -> None:
-        """The transaction ends without an answer to a final dot."""
-        self.account.fate = "aborted" if self.tx.envelope.recipients else "none"
+    def abort(self, why: str, reply: Reply | None = None) -> None:
+        """The transaction ends without our answer to a final dot: the edge gave it (`reply`), or there was none."""
+        if reply is not None:
+            action = Action.REJECT if reply.permanent else Action.DEFER
+            self._say(Stage.DATA, action, reply)
+        elif self.tx.envelope.recipients:
+            self.account.fate = "aborted"
         self.account.fate_detail = why
         self._close()
         self.facts.cancel()

@@ -187,11 +187,23 @@ def explained(entry: Entry) -> str:
             whom = f"<{each.recipient}> " if each.recipient else ""
             rule = f"[{each.rule}] " if each.rule else ""
             lines.append(visible(f"  {each.stage:<8}{whom}{each.action} {rule}{each.reply}"))
+    lines += _pairs("rules that only observe, and what they would have done", entry.observed)
+    lines += _pairs("remarks", entry.notes)
+    lines += _pairs("fields added", entry.judged.tags)
+    others = [rule for rule in entry.fired if rule not in {entry.rule, *dict(entry.observed), *dict(entry.notes)}]
+    if others:
+        lines += ["", visible(f"rules that acted, too: {', '.join(others)}")]
     lines += _table("facts", entry.facts)
     lines += _table("checks that failed", entry.failed)
     lines += _table("DNS said", entry.dns)
     lines += _table("seconds", {step: f"{seconds:.3f}" for step, seconds in entry.timings.items()})
+    if entry.asked:
+        lines += ["", f"rule by rule: gatepost policy explain {visible(entry.id)}"]
     return "\n".join(lines)
+
+
+def _pairs(title: str, pairs: tuple[tuple[str, str], ...]) -> list[str]:
+    return ["", title, *(visible(f"  {name}: {value}") for name, value in pairs)] if pairs else []
 
 
 def _table(title: str, values: "dict[str, object] | dict[str, str]") -> list[str]:

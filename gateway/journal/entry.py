@@ -90,6 +90,7 @@ class Entry:
     judged: Judged = field(default_factory=Judged)
     fired: tuple[str, ...] = ()  # every rule whose action was taken, or would have been
     observed: tuple[tuple[str, str], ...] = ()  # rule in `mode: observe`, what it would have done
+    notes: tuple[tuple[str, str], ...] = ()  # rule, its remark
     backend: str = ""
     fate: str = ""  # "delivered", "refused", "unknown", "none" (never got so far), "aborted"
     fate_detail: str = ""  # the backend's host and words, or why it was aborted
@@ -119,7 +120,9 @@ def encode(entry: Entry) -> bytes:
         octets = json.dumps(plain, default=str).encode()
     if len(octets) > _OCTETS:
         facts: dict[str, object] = {"truncated": f"the entry was longer than {_OCTETS} octets"}
-        small = replace(entry, facts=facts, failed={}, verdicts=(), asked=(), judged=Judged(), fired=(), observed=())
+        small = replace(
+            entry, facts=facts, failed={}, verdicts=(), asked=(), judged=Judged(), fired=(), observed=(), notes=()
+        )
         return encode(replace(small, recipients=entry.recipients[:10], dns={}, timings={}))
     return octets
 
@@ -148,6 +151,7 @@ def decode(octets: bytes) -> Entry:
     values["judged"] = replace(judged, tags=_pairs(judged.tags))
     values["fired"] = tuple(cast("list[str]", values.get("fired", [])))
     values["observed"] = _pairs(values.get("observed", []))
+    values["notes"] = _pairs(values.get("notes", []))
     return Entry(**values)  # type: ignore[arg-type] # our own JSON
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.journal import explained
 from gateway.journal.entry import decode, encode
 from gateway.mail.reply import Reply
 from gateway.pipeline import House, Pipeline
@@ -20,6 +21,7 @@ RULES = """\
   - {id: fax, for: fax@example.com, when: message.size > 30, then: reject}
   - {id: broken, when: 'spf.result == "permerror" || dmarc.result == "fail"', then: reject}
   - {id: mark, when: message.subject != "", then: {tag: {name: X-Subject, value: "{message.subject}"}}}
+  - {id: remark, when: client.tls || !client.tls, then: {note: "from {client.ip}"}}
   - {id: watch, when: message.hops < 5, then: reject, mode: observe}
 """
 
@@ -94,7 +96,14 @@ def test_what_rules_did_is_on_record(stage: Stage) -> None:
     (entry,) = stage.journal.entries.values()
     found = decode(encode(entry))
     assert found.observed == (("watch", "reject"),)
-    assert found.fired == ("mark", "watch")
+    assert found.fired == ("remark", "mark", "watch")
+    assert found.notes == (("remark", "from 192.0.2.7"),)
+    shown = explained(found)
+    assert "rules that only observe, and what they would have done\n  watch: reject" in shown
+    assert "remarks\n  remark: from 192.0.2.7" in shown
+    assert "fields added\n  X-Subject: hi" in shown
+    assert "rules that acted, too: mark" in shown
+    assert shown.endswith("rule by rule: gatepost policy explain T00000000001")
     assert found.judged.tags == (("X-Subject", "hi"),)
     (asked,) = found.asked
     assert asked.taken
