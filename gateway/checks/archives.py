@@ -218,23 +218,21 @@ def _wide(name: str) -> bytes:
     return name.encode("utf-16-le")
 
 
-_STREAMS = {
-    "macro": (_wide("_VBA_PROJECT"), _wide("Macros\0"), _wide("VBA\0")),
-    "encrypted": (_wide("EncryptedPackage"), _wide("EncryptionInfo")),
-}
-_ROOT = _wide("Root Entry")
+_VBA = _wide("_VBA_PROJECT")
+_ENCRYPTED = _wide("EncryptedPackage")
 _INSTALLERS = (b"\x84\x10\x0c\0\0\0\0\0\xc0\0\0\0\0\0\0\x46", b"\x86\x10\x0c\0\0\0\0\0\xc0\0\0\0\0\0\0\x46")
 
 
 def ole_kind(octets: bytes) -> str:
     """executable (an installer), macro, encrypted or document."""
-    root = octets.find(_ROOT)
-    if root >= 0 and octets[root + 80 : root + 96] in _INSTALLERS:
-        return "executable"
-    for kind, names in _STREAMS.items():
-        if any(_entry(octets, name) for name in names):
-            return kind
-    return "macro" if any(_macro_sheets(octets)) else "document"
+    if len(octets) >= 512:
+        shift, first = int.from_bytes(octets[30:32], "little"), int.from_bytes(octets[48:52], "little")
+        root = (first + 1) << min(shift, 16)
+        if octets[root + 80 : root + 96] in _INSTALLERS:
+            return "executable"
+    if _entry(octets, _VBA) or any(_macro_sheets(octets)):
+        return "macro"
+    return "encrypted" if _entry(octets, _ENCRYPTED) else "document"
 
 
 def _entry(octets: bytes, name: bytes) -> bool:

@@ -14,19 +14,19 @@ _ORDER = {kind: number for number, kind in enumerate(RANK)}
 _NAMES = {
     # What Windows, macOS or Linux run or install.
     "executable": "exe com scr pif cpl dll sys drv ocx msi msp mst msix msixbundle appx appxbundle xll wll jar apk"
-    " deb rpm dmg pkg app run bin elf so dylib gadget ax vxd wasm swf class",
+    " deb rpm dmg pkg app run elf so dylib gadget ax vxd wasm swf class",
     # What an interpreter runs, and what makes the system run something else.
     "script": "js jse mjs vbs vbe wsf wsh wsc ws sct ps1 ps1xml ps2 ps2xml psc1 psd1 psm1 bat cmd sh bash csh ksh zsh"
     " command py pyc pyw pyz pyzw pl rb php hta lnk url scf reg inf ins isp shb shs chm hlp jnlp msc job application"
     " appref-ms settingcontent-ms library-ms search-ms searchconnector-ms desktop scpt applescript workflow cdxml"
-    " diagcab rdp vhdx-ms iqy oqy rqy slk webloc website",
-    "macro": "docm dotm xlsm xltm xlam xla xlm xlsb pptm potm ppam ppsm ppa sldm wbk mdb mde accdb accde accda ade adp"
-    " maf mam maq mar mas mat mau mav maw pub",
+    " diagcab rdp iqy oqy rqy slk webloc website",
+    "macro": "docm dotm xlsm xltm xlam xla xlm pptm potm ppam ppsm ppa sldm wbk mdb mde accdb accde accda ade adp",
+    "encrypted": "p7m pgp gpg kdbx",
     # Images of disks open with a double click and carry no mark of the web.
     "archive": "zip zipx rar r00 7z gz gzip tgz bz bz2 tbz tbz2 xz txz lz lzma zst tar cab arj lzh lha ace z uu uue xxe"
-    " iso img udf vhd vhdx wim daa cpio ar tnef winmail.dat jfif-zip alz egg pax xar b64 mim hqx sit sitx",
-    "document": "doc dot docx dotx xls xlt xlsx xltx ppt pot pps pptx potx ppsx pdf rtf odt ott ods ots odp otp odg xps"
-    " oxps one onepkg vsd vsdx mpp epub msg htm html xhtml shtml mht mhtml xml pages numbers key ps eps",
+    " iso img udf vhd vhdx wim daa cpio ar tnef winmail.dat alz egg pax xar b64 mim hqx sit sitx",
+    "document": "doc dot docx dotx xls xlt xlsb xlsx xltx ppt pot pps pptx potx ppsx pdf rtf odt ott ods ots odp otp"
+    " odg xps oxps pub one onepkg vsd vsdx mpp epub msg htm html xhtml shtml mht mhtml xml pages numbers key ps eps",
     "image": "png jpg jpeg jpe jfif gif bmp dib tif tiff webp svg ico heic heif avif",
     "text": "txt csv tsv log md ics vcf vcard json yaml yml asc sig eml patch diff",
 }

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.mail.encodedword import decoded as words_decoded
 
-HEADER_LIMIT = 32 * 1024  # octets of one part's header
+HEADER_LIMIT = 256 * 1024  # octets of one header, as in `mail/message`
 VALUE_LIMIT = 8 * 1024  # octets of one field
 NESTING = 20  # multiparts in one another
 _BOUNDARY_LIMIT = 200  # RFC 2046 section 5.1.1 allows 70
@@ -27,7 +27,7 @@ class Budget:
     """What one mail may cost, all its nested mails together. Each goes down to 0, and then there is a `Puzzle`."""
 
     parts: int = 500
-    header_octets: int = 512 * 1024
+    header_octets: int = 1024 * 1024
     scanned: int = 0  # octets looked through for boundaries
     near_misses: int = 5_000  # lines that begin like a boundary
 
@@ -154,7 +154,7 @@ def _header(octets: bytes, start: int, stop: int) -> _Header:
         text = b"".join(folded)[:VALUE_LIMIT].decode("utf-8", "replace").strip()
         into: list[str] = getattr(found, wanted)
         if wanted == "encodings":
-            text = text.partition("(")[0].partition(";")[0].strip().lower()
+            text = text.partition("(")[0].partition(";")[0].strip(' \t"').lower()
         found.puzzling = found.puzzling or (bool(into) and into[0] != text)
         if len(into) < 8:
             into.append(text)

@@ -26,6 +26,10 @@ DEPTH = 6
 HEAD = 33_000  # octets of a part that are looked at: the mark of a disk image stands at 32,769
 _TEXTS = frozenset({"text/plain", "text/html", "text/enriched", "text/x-amp-html"})
 _MAILS = frozenset({"message/rfc822", "message/global", "message/news"})
+#: Not all of it is here.
+_PIECES = frozenset({"message/partial", "message/external-body"})
+#: S/MIME and PGP: what is signed in there is as hidden from us as what is encrypted.
+_SEALED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime", "application/pgp-encrypted"})
 _OPENED = frozenset({"application/zip", "application/gzip", "application/x-tar", "application/x-ole-storage"})
 _UNKNOWN = "application/octet-stream"
 
@@ -84,7 +88,7 @@ class _Scanner:
         head = transfer.head_of(octets, part, HEAD)
         media, kind = filekind.by_content(head)
         size = transfer.size_of(octets, part)
-        doubts = ("unreadable",) if part.puzzling else ()
+        doubts = ("unreadable",) * part.puzzling + ("encrypted",) * (part.type in _SEALED)
         if part.type in _MAILS and not part.encoded:
             self._add(_joined(path, _worst_name(part.names)), part.type, filekind.worst("text", *doubts), size)
             if depth < DEPTH:
@@ -99,6 +103,8 @@ class _Scanner:
         else:
             if part.type in _MAILS:
                 media = part.type
+            if part.type in _PIECES or not transfer.agreed(octets, part):
+                doubts = ("unreadable", *doubts)
             whole = _once(lambda: self._decode(octets, part))
             kind = kind or ("text" if part.type.startswith("text/") else "other")
             self._file(_File(part.names, media or part.type, kind, size, whole, doubts), path, depth)
@@ -107,8 +113,7 @@ class _Scanner:
         self._decoded -= part.stop - part.start
         if self._decoded < 0:
             return None
-        whole, agreed = transfer.whole_of(octets, part)
-        return whole if agreed else None
+        return transfer.whole_of(octets, part)
 
     def _uuencoded(self, octets: bytes, part: Part, path: str, depth: int) -> None:
         """Files as mail had them before MIME, which some programs still show as attachments."""
@@ -138,11 +143,13 @@ class _Scanner:
         self._add(_joined(path, name), media, "other", file.size)
         shown = self.found[place].name
         if mail or media in _OPENED or name.lower().endswith(".zip"):
-            # What is inside says better than the first octets: a document is a zip, too.
             octets = file.whole() if depth < DEPTH else None
-            kind = "unreadable"
+            inside = "unreadable"
             if octets is not None:
-                kind, media = self._inside(octets, shown, media, depth, mail=mail)
+                inside, found = self._inside(octets, shown, media, depth, mail=mail)
+                media = found if file.type in _OPENED else media
+            # What is inside says better than the first octets what it is: a document is a zip, too.
+            kind = inside if file.type in _OPENED else filekind.worst(kind, inside)
         kind = filekind.worst(kind, filekind.by_name(name), *file.doubts)
         self.found[place] = Attachment(shown, visible(media)[:80], kind, file.size)
 

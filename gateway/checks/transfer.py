@@ -22,19 +22,27 @@ def head_of(octets: bytes, part: Part, most: int) -> bytes:
             return octets[part.start : min(part.stop, part.start + most)]
 
 
-def whole_of(octets: bytes, part: Part) -> tuple[bytes, bool]:
-    """A leaf decoded, and whether readers agree on it: what follows base64's padding is read by some alone."""
+def agreed(octets: bytes, part: Part) -> bool:
+    """False where readers see different octets: some read on behind base64's padding, few know uuencoded parts."""
+    if part.encoding != "base64":
+        return part.encoding in ("", "7bit", "8bit", "binary", "quoted-printable")
+    padding = octets.find(b"=", part.start, part.stop)
+    if padding < 0:
+        return True
+    rest = octets[padding : min(part.stop, padding + 1_000)].translate(None, _NOT_BASE64)
+    return not rest and not octets[padding + 1_000 : part.stop].strip(b"\r\n")
+
+
+def whole_of(octets: bytes, part: Part) -> bytes:
+    """A leaf decoded; of base64 what stands before its padding."""
     raw = octets[part.start : part.stop]
     match part.encoding:
         case "base64":
-            padding = raw.find(b"=")
-            if padding < 0 or not raw[padding:].translate(None, _NOT_BASE64):
-                return _base64(raw), True
-            return _base64(raw[:padding]), False
+            return _base64(raw)
         case "quoted-printable":
-            return binascii.a2b_qp(raw), True
+            return binascii.a2b_qp(raw)
         case _:
-            return raw, True
+            return raw
 
 
 def size_of(octets: bytes, part: Part) -> int:
