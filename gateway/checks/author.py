@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from gateway.checks.check import Check, Named
+from gateway.mail.address import Mailbox
 from gateway.mail.author import author
 from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Result, Stage
@@ -55,7 +56,7 @@ class Author(Check[AuthorFact]):
         return AuthorFact(
             Result.PASS,
             found.valid and not message.malformed,
-            found.address,
+            Mailbox(found.address.rpartition("@")[0], found.domain).canonical if found.domain else found.address,
             found.domain,
             found.name,
             any(self._is_local(domain) for domain in found.domains),

@@ -35,7 +35,7 @@ class Mail(Check[MailFact]):
     async def run(self, tx: Transaction, facts: "Facts") -> MailFact:
         """The fact of the envelope."""
         sender = tx.envelope.reverse_path
-        return MailFact("", "", True) if sender is None else MailFact(str(sender), sender.domain, False)
+        return MailFact("", "", True) if sender is None else MailFact(sender.canonical, sender.domain, False)
 
     def named(self, fact: MailFact) -> Named:
         """The fact for policies."""

@@ -49,6 +49,15 @@ class Mailbox:
         return f"{self.local}@{self.domain}" if self.domain else self.local
 
     @property
+    def canonical(self) -> str:
+        """The one spelling of all that means this mailbox, for rules, lists and keys; never for the wire.
+
+        Lower case, quoted pairs resolved, quotes only where they must stay: `"ceo"@a.example`, `"c\\eo"@a.example` and
+        `CEO@a.example` are `ceo@a.example` (RFC 5321 section 4.1.2). Else a quote would be a way around a rule.
+        """
+        return f"{canonical_local(self.local)}@{self.domain}" if self.domain else self.local.lower()
+
+    @property
     def is_utf8(self) -> bool:
         """True when the local part is not ASCII, so that only SMTPUTF8 can carry it."""
         return not self.local.isascii()
@@ -57,6 +66,18 @@ class Mailbox:
     def parse(cls, octets: bytes, *, smtputf8: bool = False) -> "Mailbox":
         """The mailbox that the whole of `octets` is. Raises `SyntaxRefused` (501 5.1.3, 553 5.6.7)."""
         return _mailbox(octets, smtputf8, "forward")
+
+
+def canonical_local(local: str) -> str:
+    """A local part in its one spelling, see `Mailbox.canonical`."""
+    if not local.startswith('"'):
+        return local.lower()
+    meaning = re.sub(r"\\(.)", r"\1", local[1:-1])
+    dotted = _LOCAL.fullmatch(meaning)
+    if dotted is not None and not meaning.startswith('"'):
+        return meaning.lower()
+    escaped = meaning.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped.lower()}"'
 
 
 def parse_path(argument: bytes, *, smtputf8: bool, what: Kind) -> tuple[Mailbox | None, bytes]:

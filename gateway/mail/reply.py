@@ -55,7 +55,9 @@ class Reply:
         return cls(code, status, tuple(printable(line) for line in text) or ("",))
 
     def with_id(self, transaction_id: str) -> "Reply":
-        """The same reply whose last word is the transaction's id."""
+        """The same reply whose last word is the transaction's id; unchanged where it is so already."""
+        if self.text[-1].endswith(transaction_id):
+            return self
         last = f"{self.text[-1]} {transaction_id}".strip()
         return Reply(self.code, self.status, (*self.text[:-1], last))
 

@@ -204,8 +204,11 @@ def _word(name: Name, const: Const) -> Iterator[Mistake]:
     elif known.form is Form.DOMAIN and const.value and not const.value.startswith("["):
         yield from _domain(const.value, const.at)
     elif known.form is Form.ADDRESS and "@" in const.value:
-        domain = const.value.rpartition("@")[2]
-        if domain and not domain.startswith("["):
+        local, _, domain = const.value.rpartition("@")
+        if local != local.lower():
+            what = f"'{const.value}' never matches: addresses are compared in lower case"
+            yield Mistake(const.at, what, f"write {const.value.lower()}")
+        elif domain and not domain.startswith("["):
             yield from _domain(domain, const.at)
 
 

@@ -439,3 +439,75 @@ def test_a_limit_counts_mails_of_a_network(stage: Stage, monkeypatch: pytest.Mon
         assert (await client.whole("a@good.example", "joe@example.com"))[:3] == "250"
 
     play(scenario)
+
+
+@pytest.mark.parametrize("spelling", ["ceo@example.com", "CEO@example.com", '"ceo"@example.com', '"c\\eo"@EXAMPLE.com'])
+def test_a_rule_on_a_recipient_holds_however_it_is_spelt(stage: Stage, spelling: str) -> None:
+    async def scenario() -> None:
+        house = stage.house(
+            "  - {id: no, when: rcpt.address == 'ceo@example.com', then: reject}\n"
+            "  - {id: nor, for: [ceo@example.com], when: true, then: reject}\n"
+        )
+        assert (await Client(Pipeline(house)).whole("a@good.example", spelling)).startswith("550 5.7.1")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("author", ["ceo@example.com", "CEO@Example.com", '"ceo"@example.com'])
+def test_a_rule_on_the_author_holds_however_it_is_spelt(stage: Stage, author: str) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: no, when: from.address == 'ceo@example.com', then: reject}\n")
+        octets = f"From: {author}\r\n\r\nbody\r\n".encode()
+        assert (await Client(Pipeline(house)).whole("a@good.example", "joe@example.com", octets)).startswith("550")
+
+    play(scenario)
+
+
+def test_the_octets_of_an_address_are_relayed_as_they_came(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("")
+        client = Client(Pipeline(house))
+        tx = await client.mail("a@good.example")
+        assert (await client.rcpt(tx, '"Joe"@example.com')).startswith("250")
+        assert [str(r.mailbox) for r in tx.envelope.recipients] == ['"Joe"@example.com']
+        client.pipeline.aborted(tx, "RSET")
+
+    play(scenario)
+
+
+def test_the_bare_postmaster_is_the_one_of_our_first_domain(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: no, when: rcpt.address == 'postmaster@example.com', then: reject}\n")
+        client = Client(Pipeline(house))
+        tx = await client.mail("a@good.example")
+        reply = said(await client.pipeline.rcpt(tx, Recipient(Mailbox("Postmaster", ""))))
+        assert reply.startswith("550 5.7.1")
+        client.pipeline.aborted(tx, "RSET")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("when", ["mail.domain == 'good.example'", "helo.name == 'mail.good.example'"])
+def test_speak_now_refuses_at_mail_what_helo_and_sender_tell(stage: Stage, when: str) -> None:
+    async def scenario() -> None:
+        house = stage.house(f'  - {{id: now, when: "{when}", then: reject, reply: 550 5.7.1 No, speak: now}}\n')
+        client = Client(Pipeline(house))
+        reply, tx = await client.pipeline.mail(client.session, Envelope(Mailbox("a", "good.example")))
+        assert said(reply) == "550 5.7.1 No T00000000001"
+        assert tx is None
+        assert stage.journal.entries["T00000000001"].rule == "now"
+
+    play(scenario)
+
+
+def test_a_refusal_by_the_edge_is_on_record_with_its_reply(stage: Stage) -> None:
+    async def scenario() -> None:
+        client = Client(Pipeline(stage.house("")))
+        tx = await client.mail("a@good.example")
+        await client.rcpt(tx, "joe@example.com")
+        client.pipeline.aborted(tx, "content refused", Reply(554, "5.6.0", ("bare LF",)))
+        entry = stage.journal.entries["T00000000001"]
+        assert (entry.action, entry.reply) == ("reject", "554 5.6.0 bare LF T00000000001")
+        assert (entry.fate, entry.fate_detail) == ("none", "content refused")
+
+    play(scenario)
