@@ -297,6 +297,22 @@ def test_a_password_is_needed_and_never_told(tmp_path: Path) -> None:
                 assert "opensays" not in str(why.value)
 
 
+def test_a_user_of_redis_needs_no_more_rights_than_the_manual_says(tmp_path: Path) -> None:
+    rights = "gate on >sesame ~gatepost:* +@read +@write +@scripting +@connection"
+    with (
+        redis_server(tmp_path, "--user", "default", "off", "--user", *rights.split()) as server,
+        opened(server.url.replace("//", "//gate:sesame@")) as store,
+    ):
+        attempt(store, 0)
+        assert attempt(store, WAIT).passed
+        assert store.limit("k", now=NOW, rate=1, per=60.0).allowed
+        store.remember_recipient("main", "b@y.example", True, NOW + 9)
+        assert store.recipient("main", "b@y.example", NOW) is True
+        assert len(store.greylist_list(NOW)) == 1
+        assert store.greylist_forget("net:192.0.2.0/24") == 1
+        assert store.purge(NOW + KEEP) == 2
+
+
 def test_tls_is_verified(tmp_path: Path) -> None:
     ours, other = TestCa(tmp_path), TestCa(tmp_path, "other")
     leaf = ours.issue("localhost")
