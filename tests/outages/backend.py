@@ -23,11 +23,13 @@ class Act(Enum):
     RESET = "reset"
     HANG = "hang"
     STALL = "stall"  # reads no more
+    DRIP = "drip"  # one octet at a time, and never the end of a reply
     READ = "read"  # waits for octets, and drops them
     GOOD = "good"  # the good reply
 
 
-CLOSE, RESET, HANG, STALL, READ, GOOD = Act.CLOSE, Act.RESET, Act.HANG, Act.STALL, Act.READ, Act.GOOD
+CLOSE, RESET, HANG, STALL = Act.CLOSE, Act.RESET, Act.HANG, Act.STALL
+DRIP, READ, GOOD = Act.DRIP, Act.READ, Act.GOOD
 Action = bytes | Act | tuple[bytes | Act | asyncio.Event, ...]  # an event is waited for
 Script = Mapping[str, Action]
 
@@ -209,6 +211,11 @@ class Talk:
                 while await self.reader.read(2**16):
                     pass
                 raise Gone
+            if act is DRIP:
+                while True:
+                    for octet in b"250-more to come\r\n":
+                        await self.say(bytes([octet]))
+                        await asyncio.sleep(0.02)  # the deadline of the test is a fraction of a second
             if act is STALL:
                 await asyncio.Event().wait()
             if act is READ:
