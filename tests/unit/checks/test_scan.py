@@ -31,6 +31,10 @@ def test_a_file() -> None:
     )
 
 
+JAVA = {"META-INF/MANIFEST.MF": b"", "A.class": b""}
+SIGNED = {"META-INF/MANIFEST.MF": b""}
+
+
 @pytest.mark.parametrize(
     ("name", "octets", "found"),
     [
@@ -55,8 +59,8 @@ def test_a_file() -> None:
         ),
         ("a.odt", zipped({"mimetype": b"application/vnd.oasis.opendocument.text"}), [("a.odt", "document")]),
         ("a.odt", zipped({"mimetype": b"application/x", "Basic/script-lc.xml": b""}), [("a.odt", "macro")]),
-        ("a.zip", zipped({"META-INF/MANIFEST.MF": b"", "AppxManifest.xml": b""}), [("a.zip", "archive")]),
-        ("a.jar", zipped({"META-INF/MANIFEST.MF": b"", "A.class": b""}), [("a.jar", "executable"), ("a.jar/A.class", "executable")]),
+        ("a.zip", zipped(SIGNED), [("a.zip", "archive"), ("a.zip/META-INF/MANIFEST.MF", "other")]),
+        ("a.zip", zipped(JAVA), [("a.zip", "executable"), ("a.zip/A.class", "executable")]),
         ("a.zip", zipped({"[Content_Types].xml": b"", "AppxManifest.xml": b""}), [("a.zip", "executable")]),
         ("a.zip", zipped({"AndroidManifest.xml": b""}), [("a.zip", "executable")]),
         ("a.zip", zipped({"b.js": b"x", "d/": b""}), [("a.zip", "archive"), ("a.zip/b.js", "script")]),
