@@ -11,7 +11,6 @@ Exit status 0 after a drain, 1 when it could not start. Called by `gatepost serv
 """
 
 import asyncio
-import contextlib
 import functools
 import os
 import signal
@@ -27,13 +26,13 @@ from gateway import log as logging
 from gateway.bundle import Bundle, Refused, Summary, validated
 from gateway.child import Child, Command, ended
 from gateway.control import Message
+from gateway.handover import Handover
 from gateway.log import log
 from gateway.machine import CannotListen, MetricsFolder, bound, forget_privileges, notify, raise_limits, spoken
 from gateway.orders import Orders
 
 WORKER = (sys.executable, "-m", "gateway.worker")
 CONSOLE = (sys.executable, "-m", "gateway.console")
-_RELOAD_SECONDS = 20.0
 #: A worker that dies this often before any became ready: the start failed.
 _HOPELESS = 3
 _STOPPING: Message = {"ok": False, "error": "the gateway is stopping"}
@@ -68,8 +67,7 @@ class Supervisor:
         self._console: Child | None = None
         self._orders = Orders(self._ordered)
         self._asked: list[asyncio.Future[Message]] = []  # who waits for the next reload's outcome
-        self._unconfirmed: set[Child] = set()
-        self._confirmed = asyncio.Event()
+        self._handover = Handover(patience)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reload = asyncio.Event()
@@ -192,10 +190,10 @@ class Supervisor:
             case "died" if child is not self._console:
                 self._worker_died(child)
             case "said" if "reloaded" in message:
-                self._confirm(child)
+                self._handover.confirm(child)
             case "said" if "refused" in message:
                 log.error("worker refused the reload, it is replaced", name=child.name, why=message["refused"])
-                self._replace(child)
+                self._handover.replace(child)
         self._publish()
 
     def _worker_died(self, child: Child) -> None:
@@ -204,7 +202,7 @@ class Supervisor:
         offset = summary.census_head + row * summary.census_row
         os.pwrite(self._census, bytes(summary.census_row), offset)  # its connections are gone with it
         mark_process_dead(f"row{row}", self._metrics)  # type: ignore[no-untyped-call]
-        self._confirm(child)  # its successor starts from the new bundle
+        self._handover.confirm(child)  # its successor starts from the new bundle
         if child.deaths >= _HOPELESS and not any(worker.ever_ready for worker in self._workers):
             if not self._stop.is_set():
                 log.error("no worker can start", hint="the lines above say why")
@@ -254,30 +252,8 @@ class Supervisor:
             return "listeners, workers and admin cannot change while running; restart the gateway for that"
         self._bundle.close()
         self._bundle = bundle
-        self._unconfirmed = {worker for worker in self._workers if worker.pid}
-        self._confirmed.clear()
-        for worker in list(self._unconfirmed):
-            fresh = bundle.reopened()
-            if not worker.send({"reload": bundle.summary.revision}, fresh):
-                self._replace(worker)
-            os.close(fresh)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_RELOAD_SECONDS):
-                while self._unconfirmed:
-                    self._confirmed.clear()
-                    await self._confirmed.wait()
-        for worker in list(self._unconfirmed):
-            log.error("worker did not answer the reload, it is replaced", name=worker.name)
-            self._replace(worker)
+        await self._handover.give(bundle, self._workers)
         return ""
-
-    def _confirm(self, child: Child) -> None:
-        self._unconfirmed.discard(child)
-        self._confirmed.set()
-
-    def _replace(self, worker: Child) -> None:
-        self._confirm(worker)
-        worker.recycle({"drain": self._patience}, self._patience + 5)
 
     # Drain
 
