@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from gateway.checks.check import Value
-from gateway.policy.lists import NamedList, Network, entry
+from gateway.policy.lists import Entry, NamedList, entry
 from gateway.policy.rules import Action
 from gateway.policy.vocabulary import ATTACHMENT, FACTS, Known
 from gateway.yamlfile import Data, Fault, Loc, Position, Problem, nearest
@@ -264,11 +264,11 @@ def _attachment(reader: "Reader", given: Mapping[str, Data], loc: Loc) -> dict[s
     return found
 
 
-def _entries(reader: "Reader", value: Data, loc: Loc) -> list[str | Network]:
+def _entries(reader: "Reader", value: Data, loc: Loc) -> list[Entry]:
     if not isinstance(value, list):
         reader.error(loc, "a list is written [entry, entry]")
         return []
-    found: list[str | Network] = []
+    found: list[Entry] = []
     for index, item in enumerate(value):
         try:
             found.append(entry(str(item)))

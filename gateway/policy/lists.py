@@ -1,8 +1,9 @@
-"""Named lists: `lists/*.txt`, one address, domain or network a line.
+"""Named lists: `lists/*.txt`, one address, domain, network or name a line.
 
-`#` begins a comment. An entry is an address (`user@example.com`), a domain (`example.com` or `@example.com`), or an
-IP address or network (`192.0.2.0/24`, `2001:db8::/32`). The list of `lists/arc-sealers.txt` is called
-`lists.arc_sealers` in expressions (a hyphen would be a minus there). What is no entry is a `Problem` with its place.
+`#` begins a comment. An entry is an address (`user@example.com`), a domain (`example.com` or `@example.com`), an IP
+address or network (`192.0.2.0/24`, `2001:db8::/32`), or the name of a person in two words or more (`Jane Doe`, see
+`names`). The list of `lists/arc-sealers.txt` is called `lists.arc_sealers` in expressions (a hyphen would be a minus
+there). What is no entry is a `Problem` with its place.
 
 Lists are never handed to CEL as values: membership is a look-up in a set here, so that a list of a hundred thousand
 entries costs what a list of three costs.
@@ -17,9 +18,11 @@ from pathlib import Path
 from gateway.files import Files
 from gateway.mail.address import Mailbox, to_ascii
 from gateway.mail.reply import SyntaxRefused
+from gateway.policy.names import Names, PersonName, name
 from gateway.yamlfile import Position, Problem
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Entry = str | Network | PersonName
 
 #: Words in a comment of a list that says: I wait for entries. Rules that name an empty list are warned of else.
 MAY_BE_EMPTY = "may be empty"
@@ -62,14 +65,16 @@ def _address(ip: str) -> tuple[int, int]:
 class NamedList:
     """One list. Texts are compared without regard to case; domains as A-labels."""
 
-    def __init__(self, name: str, entries: "list[str | Network]", *, may_be_empty: bool = True) -> None:
+    def __init__(self, name: str, entries: list[Entry], *, may_be_empty: bool = True) -> None:
         self.name = name
         #: False where an empty list is a mistake rather than one that waits for entries.
         self.may_be_empty = may_be_empty
         self.texts = frozenset(entry for entry in entries if isinstance(entry, str))
-        networks = [entry for entry in entries if not isinstance(entry, str)]
+        networks = [entry for entry in entries if not isinstance(entry, str | PersonName)]
         self.networks = Networks(networks)
-        self._spelt = sorted(self.texts) + [str(network) for network in networks]
+        people = [entry for entry in entries if isinstance(entry, PersonName)]
+        self.names = Names(people)
+        self._spelt = sorted(self.texts) + [str(each) for each in (*networks, *people)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._spelt)
@@ -78,9 +83,11 @@ class NamedList:
         return len(self._spelt)
 
     def holds(self, text: str) -> bool:
-        """`text in lists.NAME`: the text itself is an entry, or it is an address and its domain is one."""
-        text = text.lower()
-        return text in self.texts or ("@" in text and text.rpartition("@")[2] in self.texts)
+        """`text in lists.NAME`: it is an entry, or an address whose domain is one, or it has all words of a name."""
+        plain = text.lower()
+        if plain in self.texts or ("@" in plain and plain.rpartition("@")[2] in self.texts):
+            return True
+        return bool(self.names) and self.names.hold(text)
 
     def covers(self, domain: str) -> bool:
         """`under(domain, lists.NAME)`: the domain or one above it is an entry."""
@@ -92,8 +99,10 @@ class NamedList:
         return False
 
 
-def entry(text: str) -> "str | Network":
+def entry(text: str) -> Entry:
     """One entry in its canonical form. Raises `ValueError` with what is wrong."""
+    if (person := name(text)) is not None:
+        return person
     if "@" in text.lstrip("@"):
         try:
             mailbox = Mailbox.parse(text.encode(), smtputf8=True)
@@ -162,7 +171,7 @@ def list_files(directory: Path, files: Files) -> list[Path]:
         return []
 
 
-def _entries(path: Path, files: Files, problems: list[Problem]) -> "tuple[list[str | Network], str]":
+def _entries(path: Path, files: Files, problems: list[Problem]) -> tuple[list[Entry], str]:
     """The entries, and the text of the file."""
     try:
         text = files.read(path).decode("utf-8-sig")
@@ -172,7 +181,7 @@ def _entries(path: Path, files: Files, problems: list[Problem]) -> "tuple[list[s
     except UnicodeDecodeError:
         problems.append(Problem(Position(str(path), 1, 1), "the list is not UTF-8 text"))
         return [], MAY_BE_EMPTY
-    entries: list[str | Network] = []
+    entries: list[Entry] = []
     for number, line in enumerate(text.splitlines(), 1):
         content = _COMMENT.split(line, maxsplit=1)[0].strip()
         if not content:
