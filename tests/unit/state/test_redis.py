@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway import config, metrics
 from gateway.cli.testca import TestCa
-from gateway.clock import ManualClock, SystemClock
+from gateway.clock import ManualClock
 from gateway.config.state import parse_url
 from gateway.mail.terms import Unavailable
 from gateway.state import store as face
@@ -235,22 +235,13 @@ def test_a_redis_that_hangs_costs_one_bounded_wait_and_then_none(tmp_path: Path,
             if known:
                 attempt(store, 0)
             server.signal(signal.SIGSTOP)
-            waited = waiting(lambda: attempt(store, 0))
-            assert 0.2 < waited < 1.0
+            with pytest.raises(Unavailable, match="(?i)time"):
+                attempt(store, 0)
             with pytest.raises(Unavailable, match="failed a moment ago"):
                 attempt(store, 0)
             server.signal(signal.SIGCONT)
             clock.advance(1)
             assert not attempt(store, 0).passed
-
-
-def waiting(call: Callable[[], object]) -> float:
-    """Seconds until it is unavailable."""
-    clock = SystemClock()
-    began = clock.monotonic()
-    with pytest.raises(Unavailable):
-        call()
-    return clock.monotonic() - began
 
 
 def test_the_event_loop_goes_on_while_redis_hangs(tmp_path: Path) -> None:
