@@ -90,9 +90,10 @@ def leaves(octets: bytes, start: int, stop: int, budget: Budget) -> Iterator[Par
         if not kind.startswith("multipart/"):
             yield _leaf(kind, parameters, header, encoding, stop)
             continue
-        puzzle = "an encoded multipart" if encoding in _ENCODED else "a header that says two things"
-        if header.puzzling or encoding in _ENCODED:
-            yield Puzzle(puzzle)
+        # Forbidden, and common with quoted-printable, which every reader then ignores (RFC 2045 section 6.4).
+        encoded = encoding in _ENCODED and encoding != "quoted-printable"
+        if header.puzzling or encoded:
+            yield Puzzle("an encoded multipart" if encoded else "a header that says two things")
         if depth == NESTING:
             yield Puzzle("multiparts nested too deeply")
             continue
@@ -195,7 +196,9 @@ def _split(octets: bytes, start: int, stop: int, boundary: bytes, budget: Budget
         if opened >= 0:
             ranges.append((opened, max(opened, found)))
         if last:
-            return ranges, "" if ranges else "a multipart without parts"
+            # Not every reader stops at the end, least of all where a multipart in it has the same boundary.
+            more = octets.find(needle, after, stop) >= 0
+            return ranges, "parts behind the end" if more else "" if ranges else "a multipart without parts"
         if len(ranges) > budget.parts:
             return ranges, "too many parts"
         opened = end + 2 if end >= 0 else stop

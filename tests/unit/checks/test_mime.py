@@ -25,10 +25,24 @@ def test_a_mail_without_mime_is_one_leaf() -> None:
 
 
 def test_parts_without_preamble_and_epilogue() -> None:
-    body = (
-        b"preamble\r\n--b\r\n\r\none\r\n--b\r\nContent-Type: text/html\r\n\r\ntwo\r\n\r\n--b--\r\nepilogue\r\n--b\r\n"
-    )
-    assert texts(b"Content-Type: multipart/x; boundary=b\r\n\r\n" + body) == [b"one", b"two\r\n"]
+    head = b"Content-Type: multipart/x; boundary=b\r\n\r\npreamble\r\n"
+    body = b"--b\r\n\r\none\r\n--b\r\nContent-Type: text/html\r\n\r\ntwo\r\n\r\n--b--\r\nepilogue\r\n-- \r\n"
+    assert texts(head + body) == [b"one", b"two\r\n"]
+
+
+def test_parts_behind_the_end() -> None:
+    octets = mail(b"\r\n1") + b"--b\r\n\r\n2\r\n--b--\r\n"
+    found, puzzles = walked(octets)
+    assert ([octets[one.start : one.stop] for one in found], puzzles) == ([b"1"], ["parts behind the end"])
+
+
+def test_a_multipart_with_the_boundary_of_the_one_around_it() -> None:
+    assert walked(mail(mail(b"\r\n1"), b"\r\n2"))[1] == ["parts behind the end", "a multipart without its boundary"]
+
+
+def test_a_multipart_in_quoted_printable_is_read_as_it_stands() -> None:
+    head = b"Content-Type: multipart/x; boundary==_b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    assert texts(head + b"--=_b\r\n\r\n1\r\n--=_b--\r\n") == [b"1"]
 
 
 def test_a_delimiter_ends_its_line() -> None:
