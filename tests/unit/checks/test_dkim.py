@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.checks.author import Author
 from gateway.checks.dkim import Dkim, DkimFact, Signature
+from gateway.checks.dkim_key import Key
 from gateway.checks.facts import AnyCheck, Facts
 from gateway.checks.organization import Organization
 from gateway.clock import ManualClock
@@ -21,6 +22,7 @@ from gateway.dns.zone import Zone
 from gateway.mail.envelope import Envelope, Session, Transaction
 from gateway.mail.message import Message
 from gateway.mail.terms import Result
+from tests.support.work import lines
 from tests.unit.checks.signing import MAIL, NOW, der, ed25519_record, rsa_key, rsa_record, signed
 
 Records = dict[str, Any]
@@ -221,13 +223,12 @@ def fake_key(modulus: int, exponent: int) -> str:
         (2_048, "4"), (2_048, "1"), (2_048, "2"), (1_023, "65_537"), (512, "3"),
     ],
 )  # fmt: skip
-def test_hostile_keys_are_refused_at_no_cost(bits: int, exponent: str) -> None:
-    records = key(fake_key((1 << bits) - 159, eval(exponent)))
-    octets = signed()
-    started = time.process_time()
-    found = only(octets, records)
+def test_hostile_keys_are_refused_before_any_cryptography(
+    bits: int, exponent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Key, "verifies", lambda *_: pytest.fail("a hostile key was used"))
+    found = only(signed(), key(fake_key((1 << bits) - 159, eval(exponent))))
     assert found.result in {Result.POLICY, Result.PERMERROR}
-    assert time.process_time() - started < 0.02
 
 
 def test_more_than_ten_signatures_are_not_looked_at() -> None:
@@ -272,17 +273,15 @@ def test_a_malformed_header_is_signed_by_nobody() -> None:
 )
 def test_hostile_signatures_cost_little(field: bytes) -> None:
     octets = (field + b"\r\n") * 3 + MAIL
-    started = time.process_time()
     found = verify(octets)
     assert len(found) == 3
     assert Result.PASS not in {s.result for s in found}
-    assert time.process_time() - started < 0.2
+    assert lines(lambda: verify(octets)) < 60_000  # a good one takes 3,500
 
 
 def test_a_header_of_many_fields() -> None:
-    started = time.process_time()
-    verify(signed()[: -len(MAIL)] + b"X: y\r\n" * 100_000 + MAIL)
-    assert time.process_time() - started < 0.5
+    octets = signed()[: -len(MAIL)] + b"X: y\r\n" * 100_000 + MAIL
+    assert lines(lambda: verify(octets)) < 30_000
 
 
 # The best aligned result stands for all

@@ -1,7 +1,6 @@
 """check_host(): limits, errors, explanations, hostile records. The suites cover the ordinary (tests/conformance)."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from gateway.clock import ManualClock
 from gateway.dns.answer import Response
 from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
+from tests.support.work import lines
 
 REVERSE = "1.2.0.192.in-addr.arpa"
 
@@ -163,7 +163,7 @@ def test_explanations(text: str, explanation: str) -> None:
 @pytest.mark.parametrize("exp", [{"TXT": "SERVFAIL"}, {"TXT": []}, txt("one", "two"), {"TXT": ['"\\252"']}])
 def test_no_explanation(exp: dict[str, Any]) -> None:
     zone = {"a.example": txt("v=spf1 -all exp=e.example"), "e.example": exp}
-    assert judge(zone) == Verdict(spf_evaluator.Result.FAIL, "", "all of a.example")
+    assert judge(zone) == Verdict(spf_evaluator.Result.FAIL, "", "all of a.example", "all")
 
 
 def test_an_explanation_has_no_octet_that_is_not_printable() -> None:
@@ -220,16 +220,12 @@ HOSTILE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("zone", HOSTILE.values(), ids=HOSTILE)
-def test_no_zone_costs_more_than_milliseconds(zone: dict[str, Any]) -> None:
+def test_no_zone_costs_much(zone: dict[str, Any]) -> None:
     resolver = Resolver(Zone(zone), ManualClock())
 
-    async def main() -> float:
-        await evaluate(
-            resolver, "192.0.2.1", "", "a-b.c+d" * 9, "a.example"
-        )  # the cache is warm, the memory of records too
-        spf_evaluator.parse.__globals__["_remembered"].cache_clear()
-        start = time.process_time()
-        await evaluate(resolver, "192.0.2.1", "", "a-b.c+d" * 9, "a.example")
-        return time.process_time() - start
+    def once() -> None:
+        asyncio.run(evaluate(resolver, "192.0.2.1", "", "a-b.c+d" * 9, "a.example"))
 
-    assert asyncio.run(main()) < 0.03
+    once()  # the cache is warm now, and what was remembered of records is forgotten
+    spf_evaluator.parse.__globals__["_remembered"].cache_clear()
+    assert lines(once) < 200_000

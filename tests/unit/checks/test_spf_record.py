@@ -1,12 +1,11 @@
 """The grammar of RFC 7208 section 12 by table, macro expansion of section 7, and the bounds."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.checks.spf_record import MAX_OCTETS, MAX_PERCENTS, MAX_TERMS, Malformed, domain_spec, is_spf, macros, parse
+from tests.support.work import lines
 
 VALUES = {
     "s": "strong-bad@email.example.com",
@@ -260,7 +259,6 @@ def test_a_name_of_one_endless_label_is_none() -> None:
         b"v=spf1 " + b"x=%{d}%{d}%{d} " * 60,
     ],
 )
-def test_no_record_costs_more_than_milliseconds(octets: bytes) -> None:
-    start = time.process_time()
-    parse(octets)
-    assert time.process_time() - start < 0.02
+def test_no_record_costs_much(octets: bytes) -> None:
+    parse(octets + b" ")
+    assert lines(lambda: parse(octets)) < 20_000

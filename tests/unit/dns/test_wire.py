@@ -2,7 +2,6 @@
 
 import contextlib
 import struct
-import time
 
 import dns.exception
 import dns.flags
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.dns.answer import Record, Resource
 from gateway.dns.wire import Broken, NotOurs, query, question, read
+from tests.support.work import lines
 
 ASKED = question("example.com", "TXT")
 
@@ -176,10 +176,9 @@ def test_a_flipped_octet_reads_as_dnspython_reads_it_or_is_refused(data: st.Data
     assert {name for name, _, _ in ours} <= names
 
 
-def test_a_hostile_response_costs_milliseconds() -> None:
+def test_a_hostile_response_costs_little() -> None:
     deep = b"".join(b"\1" + bytes((97 + i % 26,)) for i in range(120))
     records = [deep + b"\0" + A_RECORD] * 110  # no compression: every name read anew
     octets = message(len(records), b"".join(records))
-    start = time.process_time()
     read(octets, 7, ASKED)
-    assert time.process_time() - start < 0.05
+    assert lines(lambda: read(octets, 7, ASKED)) < 400_000

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.mail.message import FIELDS_LIMIT, HEADER_LIMIT, Message, MessageWriter
 from gateway.mail.terms import Unavailable
+from tests.support.work import lines
 
 TEXT = b"From: Sue <sue@a.example>\r\nSubject : folded\r\n\tover two\r\nX-Empty:\r\n\r\nBody\r\n"
 
@@ -94,17 +94,20 @@ def test_too_many_fields() -> None:
 
 @pytest.mark.parametrize(
     "octets",
-    [b"a: b\r\n" * 100_000 + b"\r\nx", b"a: " + b"b" * 1_000_000 + b"\r\n\r\nx", b"a:\r\n" + b" \r\n" * 400_000 + b"\r\n"]
+    [
+        b"a: b\r\n" * 100_000 + b"\r\nx",
+        b"a: " + b"b" * 1_000_000 + b"\r\n\r\nx",
+        b"a:\r\n" + b" \r\n" * 400_000 + b"\r\n",
+    ]
     + [b"a" * 1_000_000, b"\r" * 1_000_000, b"\n" * 1_000_000, b": " * 500_000],
     ids=["fields", "one field", "folds", "no colon", "CR", "LF", "colons"],
 )
 def test_hostile_headers_are_cheap(octets: bytes) -> None:
-    before = time.process_time()
+    assert lines(lambda: Message.from_octets(octets).fields) < 30_000
     message = Message.from_octets(octets)
     assert message.malformed
     assert message.body_offset == message.size
     assert sum(len(field.raw) for field in message.fields) <= HEADER_LIMIT
-    assert time.process_time() - before < 0.5
 
 
 def test_a_header_just_within_the_limit() -> None:
@@ -115,7 +118,9 @@ def test_a_header_just_within_the_limit() -> None:
     assert bytes(message.view(message.body_offset)) == b"x" * 100
 
 
-@given(st.lists(st.sampled_from([b"a", b":", b" ", b"\r\n", b"\t", b"From", b"\r", b"\n", b"\0", b"\xff"]), max_size=30))
+@given(
+    st.lists(st.sampled_from([b"a", b":", b" ", b"\r\n", b"\t", b"From", b"\r", b"\n", b"\0", b"\xff"]), max_size=30)
+)
 def test_any_octets_have_a_header_or_are_malformed(pieces: list[bytes]) -> None:
     octets = b"".join(pieces)
     message = Message.from_octets(octets)
