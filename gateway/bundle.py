@@ -34,6 +34,7 @@ class Summary:
     census_head: int = 0  # octets before the first row of the census
     census_row: int = 0  # octets of a worker's row; 0: the workers look after it alone
     control: str = ""  # the socket for orders; "": none
+    fixed: tuple[object, ...] = ()  # what else of the listeners cannot change under their connections
 
     @classmethod
     def parse(cls, octets: bytes) -> "Summary":
@@ -42,12 +43,13 @@ class Summary:
         listeners = tuple(tuple(addresses) for addresses in said["listeners"])
         workers = int(said["workers"])
         head, row = int(said.get("census_head", 0)), int(said.get("census_row", 0))
-        return cls(listeners, workers, said["admin"], str(said["revision"]), head, row, str(said.get("control", "")))
+        control, fixed = str(said.get("control", "")), tuple(said.get("fixed", ()))
+        return cls(listeners, workers, said["admin"], str(said["revision"]), head, row, control, fixed)
 
     @property
     def bound(self) -> tuple[object, ...]:
         """What cannot change without a restart."""
-        return self.listeners, self.workers, self.admin
+        return self.listeners, self.workers, self.admin, self.fixed
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ def damaged(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
+#: How every SQLite file begins.
+_MAGIC = b"SQLite format 3\0"
+
+
 def unusable(path: Path) -> str:
     """Why a database cannot live at `path`, with a hint; "" when it can. Also for `config check`."""
     folder = path.parent
@@ -34,7 +38,17 @@ def unusable(path: Path) -> str:
         return f"{path}: no right to write in the folder {folder}; give it to the gateway's user"
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         return f"{path}: not a file that may be read and written; give it to the gateway's user"
+    if path.exists() and not _ours(path):
+        return f"{path}: a file of another kind is there; name another file, or move that one away"
     return ""
+
+
+def _ours(path: Path) -> bool:
+    """False for what was never a database of ours: a key or a policy must not be set aside as a damaged one."""
+    if os.path.exists(f"{path}.lock"):  # we opened it before, whatever a disk has made of it since
+        return True
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) in {_MAGIC, b""}
 
 
 def open_database(

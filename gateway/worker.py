@@ -33,7 +33,6 @@ from gateway.policy.tests import run_tests
 from gateway.smtp import census
 from gateway.smtp.server import Edge
 from gateway.state.opening import open_store
-from gateway.state.store import Store
 from gateway.yamlfile import ConfigError
 
 _PURGE_SECONDS = 60.0
@@ -52,7 +51,9 @@ class Worker:
         self._store = open_store(made.config, self._clock)
         self._journal = _journal(made.config, self._clock)
         self._census = census.Census(census_fd, row, workers)
-        self._pipeline = Pipeline(self._house(made))
+        house = self._house(made)
+        self._pipeline = Pipeline(house)
+        self._houses = [house]  # the present one last; before it those that still have mails under way
         self._edges: list[tuple[int, Edge]] = []
         self._retiring: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -72,11 +73,8 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             for _, edge in self._edges:
                 tasks.create_task(edge.drain(self._patience))
-        await self._retire(self._pipeline.house)
         await asyncio.gather(*self._retiring)
-        if self._journal is not None:
-            await asyncio.to_thread(self._journal.close)
-        self._store.close()
+        await self._retire(self._pipeline.house)
         control.send({"drained": True})
         control.close()
 
@@ -131,23 +129,25 @@ class Worker:
             return
         old, self._plan = self._pipeline.house, made
         self._pipeline.house = house
+        self._houses.append(house)
         for index, edge in self._edges:
             edge.settings = settings_of(made.config, made.config.listeners[index])
-        retiring = asyncio.get_running_loop().create_task(self._retire(old, old_store, old_journal))
+        retiring = asyncio.get_running_loop().create_task(self._retire(old))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
         self._control.send({"reloaded": made.policy.revision})
 
-    async def _retire(self, house: House, store: Store | None = None, journal: Journal | None = None) -> None:
-        """Ends a house when nobody uses it any more, and its store and journal where others took their place."""
+    async def _retire(self, house: House) -> None:
+        """Ends a house when nobody uses it any more, and its store and journal when no other house does."""
         await self._pipeline.released(house)
         await house.relay.drain()
         await house.relay.close()
         await house.resolver.close()
-        if journal is not None and journal is not self._journal:
-            await asyncio.to_thread(journal.close)
-        if store is not None and store is not self._store:
-            store.close()
+        self._houses.remove(house)
+        if house.journal is not None and all(other.journal is not house.journal for other in self._houses):
+            await asyncio.to_thread(house.journal.close)
+        if all(other.store is not house.store for other in self._houses):
+            house.store.close()
 
     async def _purge(self) -> None:
         while True:
@@ -194,6 +194,7 @@ def check(path: Path, bundle_fd: int | None) -> int:
     workers = config.worker_count(len(os.sched_getaffinity(0)))
     summary = {
         "listeners": [[str(address) for address in listener.bind] for listener in config.listeners],
+        "fixed": [listener.implicit_tls for listener in config.listeners],
         "workers": workers,
         "admin": str(config.admin.bind) if config.admin is not None else None,
         "revision": made.policy.revision,

@@ -14,6 +14,7 @@ from gateway.config.hosts import HostPort, parse_bind, parse_domain, parse_mailb
 from gateway.config.model import Config
 from gateway.config.paths import Reading
 from gateway.config.state import Redis
+from gateway.database import unusable
 from gateway.files import Files
 from gateway.yamlfile import ConfigError, Document, Fault, Loc, Problem, load, nearest, validate
 from gateway.yamlfile.problem import shown
@@ -32,9 +33,21 @@ def load_config(path: Path, files: Files, *, warnings: list[Problem] | None = No
     document.problems += _names_that_must_agree(document)
     config = validate(document, Config, context=Reading(path.parent, files))
     if warnings is not None:
+        _refuse_unusable(document, config)
         for loc, what, hint in _doubts(config, files, now):
             warnings.append(Problem(document.position(loc), what, hint, "warning"))
     return config
+
+
+def _refuse_unusable(document: Document, config: Config) -> None:
+    """What is on disk where the state and the journal are to live. Asked when people ask, not by a worker's start."""
+    places = {("state",): config.state_path, ("journal", "path"): config.journal.path if config.journal else None}
+    for loc, place in places.items():
+        if place is not None and (why := unusable(place)):
+            what, _, hint = why.rpartition("; ")
+            document.problems.append(Problem(document.position(loc), what or why, hint if what else ""))
+    if document.problems:
+        raise ConfigError(document.problems)
 
 
 def control_of(path: Path, files: Files) -> Path | None:

@@ -505,3 +505,17 @@ def test_doubts_about_redis(typed: str, doubt: str, operator: Operator) -> None:
     operator.loads(("sqlite:state.db", typed))
     said = [problem.what for problem in operator.warnings if problem.position.line == 11]
     assert said == ([doubt] if doubt else [])
+
+
+@pytest.mark.parametrize("line", ["state: sqlite:mx.key", "state: sqlite:policies"])
+def test_a_state_that_is_another_kind_of_file_is_refused(operator: Operator, line: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        operator.loads(("state: sqlite:state.db", line))
+    (problem,) = refused.value.problems
+    assert (problem.position.line, problem.position.column) == (11, 8)
+    assert problem.hint
+
+
+def test_a_journal_that_is_another_kind_of_file_is_refused(operator: Operator) -> None:
+    with pytest.raises(ConfigError, match=r"mx\.key: a file of another kind is there"):
+        operator.loads(more="journal: {path: mx.key}\n")

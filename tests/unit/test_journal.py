@@ -194,6 +194,7 @@ def test_a_full_disk_stops_the_journal_is_said_once_and_heals(
 
 def test_a_damaged_file_is_set_aside(path: Path, dropped: Counted) -> None:
     path.write_bytes(b"not a database, really not" * 500)
+    path.with_name(f"{path.name}.lock").touch()  # it was ours before
     with contextlib.closing(Journal(path, 3600.0, ManualClock(NOW))) as journal:
         journal.record(ENTRY)
         assert journal.flush()

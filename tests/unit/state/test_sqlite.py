@@ -228,9 +228,19 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 def test_a_damaged_file_is_set_aside(tmp_path: Path, octets: bytes) -> None:
     path = tmp_path / "state.db"
     path.write_bytes(octets)
+    (tmp_path / "state.db.lock").touch()  # it was ours before
     with contextlib.closing(SqliteStore(path, ManualClock(NOW))) as store:
         assert not attempt(store, 0).passed
     assert (tmp_path / f"state.db.damaged-{int(NOW)}").read_bytes() == octets
+
+
+def test_a_file_that_was_never_ours_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mx.key"
+    path.write_bytes(b"-----BEGIN PRIVATE KEY-----\n")
+    with pytest.raises(Unavailable, match="another kind"):
+        SqliteStore(path, ManualClock(NOW))
+    assert path.read_bytes() == b"-----BEGIN PRIVATE KEY-----\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["mx.key"]
 
 
 def test_damage_found_on_the_way_is_unavailable_once_and_then_healed(tmp_path: Path) -> None:
