@@ -235,7 +235,7 @@ def test_a_redis_that_hangs_costs_one_bounded_wait_and_then_none(tmp_path: Path,
             if known:
                 attempt(store, 0)
             server.signal(signal.SIGSTOP)
-            with pytest.raises(Unavailable, match="(?i)time"):
+            with pytest.raises(Unavailable, match=r"(?i)time"):
                 attempt(store, 0)
             with pytest.raises(Unavailable, match="failed a moment ago"):
                 attempt(store, 0)
