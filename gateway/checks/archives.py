@@ -143,6 +143,8 @@ def unpacked(octets: bytes, member: Member, work: Work) -> bytes | None:
     if member.encrypted or member.packed > len(octets) or member.size > work.inflated:
         return None
     if member.method == _STORED:
+        if member.packed > work.inflated:  # whatever it declares
+            return None
         work.inflated -= member.packed
         return octets[member.at : member.at + member.packed]
     if member.size > _RATIO * member.packed + 1_000_000:

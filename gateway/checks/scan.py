@@ -151,7 +151,7 @@ class _Scanner:
             # What is inside says better than the first octets what it is: a document is a zip, too.
             kind = inside if file.type in _OPENED else filekind.worst(kind, inside)
         kind = filekind.worst(kind, filekind.by_name(name), *file.doubts)
-        self.found[place] = Attachment(shown, visible(media)[:80], kind, file.size)
+        self.found[place] = Attachment(shown, _media(media), kind, file.size)
 
     def _inside(self, octets: bytes, path: str, media: str, depth: int, *, mail: bool) -> tuple[str, str]:
         """The kind that the contents make it, and its type, now known better."""
@@ -230,7 +230,7 @@ class _Scanner:
     def _add(self, name: str, media: str, kind: str, size: int) -> None:
         shown = visible(name)
         shown = shown if len(shown) <= NAME_LIMIT else "…" + shown[1 - NAME_LIMIT :]  # the end tells what it is
-        self.found.append(Attachment(shown, visible(media)[:80], kind, size))
+        self.found.append(Attachment(shown, _media(media), kind, size))
 
 
 def _once(make: Callable[[], bytes | None]) -> Callable[[], bytes | None]:
@@ -239,6 +239,11 @@ def _once(make: Callable[[], bytes | None]) -> Callable[[], bytes | None]:
 
 def _nothing() -> bytes | None:
     return None
+
+
+def _media(text: str) -> str:
+    """A media type as it may stand in a fact: RFC 2045 wants ASCII, and a mail must not flood its own journal entry."""
+    return visible(text.encode("ascii", "replace").decode())[:80]
 
 
 def _worst_name(names: Sequence[str]) -> str:

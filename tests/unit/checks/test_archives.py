@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from gateway.checks.archives import Work, gzip_head, inflated, ole_kind, tar_listing, unpacked, zip_listing
+from gateway.checks.archives import Member, Work, gzip_head, inflated, ole_kind, tar_listing, unpacked, zip_listing
 from tests.unit.checks.made import gzipped, locked, ole, tarred, zipped
 
 TWO = {"a.txt": b"hello" * 100, "dir/b.exe": b"MZ\0\0"}
@@ -136,6 +136,13 @@ def test_members_out_of_all_ratio_are_not_unpacked() -> None:
     stored = zipped({"a.zip": b"\0" * 9_000}, zipfile.ZIP_STORED)
     work = Work(inflated=8_999)
     assert unpacked(stored, zip_listing(stored, work).members[0], work) is None
+
+
+def test_a_stored_member_that_lies_about_its_size() -> None:
+    member = Member(("a.zip",), 1, at=0, packed=90)
+    work = Work(inflated=50)
+    assert unpacked(b"x" * 100, member, work) is None
+    assert work.inflated == 50
 
 
 def test_gzip_head() -> None:

@@ -155,6 +155,11 @@ def test_names_are_one_visible_line() -> None:
     assert all(one.name.isprintable() for one in found)
 
 
+def test_types_are_short_ascii() -> None:
+    (one,) = scan(mail("Content-Type: a/\U0001f600".encode() + b"x" * 500 + b"; name=a\r\n\r\nx"))
+    assert one.type == "a/?" + "x" * 77
+
+
 def test_of_many_files_the_worst_are_told() -> None:
     members = {f"{number}.txt": b"x" for number in range(400)} | {"z.exe": PROGRAM}
     found = scan(mail(part(zipped(members), "a.zip")))
