@@ -1,7 +1,7 @@
-"""A new bundle handed to all workers while they serve: each answers that it runs it, or is replaced.
+"""A bundle handed to all workers while they serve: each answers that it runs it, or why it cannot.
 
 Used by `supervisor`, which reports here what a worker said and that one has died: its successor starts from the new
-bundle, which is as good as an answer.
+bundle, which is as good as an answer. Who gives no answer is replaced; who refuses goes on with what it has.
 """
 
 import asyncio
@@ -22,10 +22,12 @@ class Handover:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._open: set[Child] = set()
+        self._refusals: dict[Child, str] = {}
         self._answered = asyncio.Event()
 
-    async def give(self, bundle: Bundle, workers: Iterable[Child]) -> None:
-        """Returns when every worker runs the bundle or is being replaced."""
+    async def give(self, bundle: Bundle, workers: Iterable[Child]) -> dict[Child, str]:
+        """Returns when every worker runs the bundle, refused it or is being replaced: who refused, and why."""
+        self._refusals = {}
         self._open = {worker for worker in workers if worker.pid}
         for worker in list(self._open):
             fresh = bundle.reopened()
@@ -40,6 +42,13 @@ class Handover:
         for worker in list(self._open):
             log.error("worker did not answer the reload, it is replaced", name=worker.name)
             self.replace(worker)
+        return self._refusals
+
+    def refuse(self, worker: Child, why: str) -> None:
+        """It cannot run the new bundle, and serves as before."""
+        if worker in self._open:
+            self._refusals[worker] = why
+        self.confirm(worker)
 
     def confirm(self, worker: Child) -> None:
         """It runs the new bundle, or is gone."""

@@ -192,8 +192,8 @@ class Supervisor:
             case "said" if "reloaded" in message:
                 self._handover.confirm(child)
             case "said" if "refused" in message:
-                log.error("worker refused the reload, it is replaced", name=child.name, why=message["refused"])
-                self._handover.replace(child)
+                log.error("worker refused the reload", name=child.name, why=message["refused"])
+                self._handover.refuse(child, str(message["refused"]))
         self._publish()
 
     def _worker_died(self, child: Child) -> None:
@@ -250,10 +250,17 @@ class Supervisor:
         if bundle.summary.bound != self._bundle.summary.bound:
             bundle.close()
             return "listeners, workers and admin cannot change while running; restart the gateway for that"
-        self._bundle.close()
-        self._bundle = bundle
-        await self._handover.give(bundle, self._workers)
-        return ""
+        before, self._bundle = self._bundle, bundle  # a worker that starts meanwhile starts from the new one
+        refusals = await self._handover.give(bundle, self._workers)
+        if not refusals:
+            before.close()
+            return ""
+        # What passed the check and a worker cannot run all the same (a database of a newer version): all go back.
+        self._bundle = before
+        for worker in await self._handover.give(before, self._workers):
+            self._handover.replace(worker)
+        bundle.close()
+        return "\n".join(f"{worker.name} cannot run it: {why}" for worker, why in refusals.items())
 
     # Drain
 

@@ -1,7 +1,9 @@
 """SIGHUP: a good configuration replaces the running one, a bad one never does."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,3 +146,28 @@ def test_sigterm_drains(gateway: Gateway) -> None:
         assert answer.code in {250, 421}, answer
         assert gateway.stop() == 0
     assert not gateway.noise, "nothing but JSON lines on standard error"
+
+
+def test_what_a_worker_cannot_run_changes_nothing(place: Site, gateway: Gateway) -> None:
+    """It passes the check (a database of a newer version shows only when it is opened), and all workers go back."""
+    newer = place.directory / "newer.db"
+    with contextlib.closing(sqlite3.connect(newer)) as database:
+        database.execute("PRAGMA user_version = 99")
+    before = gateway.worker_pids()
+    place.configuration["state"] = "sqlite:newer.db"
+    place.policy(REFUSE_SUE)
+    place.write()
+    assert "newer version of the gateway" in gateway.reload()
+    assert sue_gets(gateway) == 250
+    assert gateway.worker_pids() == before
+    place.configuration["state"] = "sqlite:state.db"
+    place.write()
+    assert gateway.reload() == ""
+    assert sue_gets(gateway) == 550
+
+
+def test_implicit_tls_cannot_change_under_a_listener(place: Site, gateway: Gateway) -> None:
+    place.configuration["listeners"][0] |= {"implicit_tls": True, "starttls": "off"}
+    place.write()
+    assert "restart" in gateway.reload()
+    assert sue_gets(gateway) == 250

@@ -1,6 +1,6 @@
 """A worker without mail, for the tests of the supervisor: keeps its promises on the control line, or breaks them.
 
-The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": true,
+The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": [row, ...],
 "hang": PATH, "warning": "..."}. The bundle is a copy of it. Accepted connections are told the worker's row, process id
 and bundle.
 """
@@ -79,10 +79,11 @@ while True:
             sys.exit(0)  # the supervisor is gone
         message = json.loads(octets)
         if "reload" in message:
-            if bundle.get("refuse"):
+            offered = load(descriptors[0])
+            if options.row in offered.get("refuse", ()):
                 say(refused="I do not like it")
                 continue
-            bundle = load(descriptors[0])
+            bundle = offered
             say(reloaded=message["reload"])
         elif "drain" in message and not bundle.get("deaf"):
             say(drained=True)

@@ -211,15 +211,17 @@ def test_a_bad_reload_keeps_the_old_bundle(start: Start, config: Path, new: dict
     assert ask(address)["bundle"]["colour"] == "red"  # type: ignore[index]
 
 
-def test_a_worker_that_refuses_the_reload_is_replaced(start: Start, config: Path) -> None:
-    supervisor = start(summary={"workers": 1}, refuse=True)
+@pytest.mark.parametrize("refuse", [[0], [0, 1]])
+def test_what_one_worker_refuses_no_worker_runs(start: Start, config: Path, refuse: list[int]) -> None:
+    supervisor = start(colour="red")
     address = supervisor.event("listening")["address"]
-    supervisor.event("process ready")
-    write(config, summary={"workers": 1}, colour="green")
+    supervisor.event("process ready", 2)
+    write(config, colour="green", refuse=refuse)
     supervisor.process.send_signal(signal.SIGHUP)
-    supervisor.event("reloaded")
-    supervisor.event("process ready")
-    assert ask(address)["bundle"]["colour"] == "green"  # type: ignore[index]
+    problems = supervisor.event("reload refused, the old configuration stays")["problems"]
+    assert problems == [f"worker {row} cannot run it: I do not like it" for row in refuse]
+    told = [ask(address) for _ in range(10)]
+    assert {str(one["bundle"]["colour"]) for one in told} == {"red"}  # type: ignore[index]
 
 
 def test_who_does_not_drain_is_killed_at_the_second_signal(start: Start) -> None:
