@@ -20,6 +20,8 @@ from gateway.yamlfile import ConfigError, Document, Fault, Loc, Problem, load, n
 from gateway.yamlfile.problem import shown
 
 T = TypeVar("T")
+#: RFC 5321 section 4.5.3.2.6 asks clients for ten minutes; not all have them.
+_PATIENCE_SECONDS = 300.0
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -203,6 +205,9 @@ def _doubts_about_numbers(config: Config) -> Iterator[tuple[Loc, str, str]]:
         yield ("limits", "message"), "RFC 5321 asks for messages of at least 64KB", "raise it"
     if limits.memory < limits.message:
         yield ("limits", "memory"), "the largest message does not fit into 'memory'", "raise it above limits.message"
+    if deadlines.backend > _PATIENCE_SECONDS:
+        what = "clients may give up before the backend's answer, and send the mail again"
+        yield ("deadlines", "backend"), what, "5m at most: many wait no longer for the answer to the dot"
     if deadlines.data > deadlines.session:
         yield ("deadlines", "data"), "the session ends before this deadline", "raise deadlines.session"
 

@@ -1,5 +1,6 @@
 """TLS contexts: always verifying towards backends, never old, never asking for a password."""
 
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 
 from gateway.cli.testca import TestCa
 from gateway.files import DiskFiles
-from gateway.tls import ClientContexts, client_context, server_context
+from gateway.tls import ClientContexts, Trust, client_context, judged_context, peer_chain, server_context
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> str:
@@ -120,3 +121,43 @@ def test_an_encrypted_key_asks_nobody(ca: TestCa, tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="locked"):
         server_context([(pair.certificate, locked)], DiskFiles())
+
+
+def test_nobody_is_believed_without_a_judge(ca: TestCa) -> None:
+    with pytest.raises(ValueError, match="nobody"):
+        Trust(judged_context("1.2"))
+    loose = client_context(ca.file.read_bytes(), "1.2")
+    loose.check_hostname = False
+    with pytest.raises(ValueError, match="nobody"):
+        Trust(loose)
+    Trust(client_context(ca.file.read_bytes(), "1.2"))
+    Trust(judged_context("1.2"), lambda chain: "")
+
+
+def test_the_chain_that_a_server_shows(ca: TestCa) -> None:
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = judged_context("1.2").wrap_bio(to_client, to_server, server_hostname="other.example")
+    theirs = server(ca, "mail.example").wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(6):
+        for side in (ours, theirs):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    assert peer_chain(ours) == [ours.getpeercert(binary_form=True)]
+
+
+def test_sessions_are_kept_for_verified_names_alone(ca: TestCa) -> None:
+    judged = judged_context("1.2")
+    judged.remember("mail.example", None)
+    assert not judged._sessions
+    verified = client_context(ca.file.read_bytes(), "1.2")
+    verified.remember("mail.example", None)
+    assert not verified._sessions
+
+
+def test_our_own_certificate_towards_backends(ca: TestCa) -> None:
+    pair, other = ca.issue("mx.example"), ca.issue("other2.example")
+    contexts = ClientContexts(DiskFiles())
+    shown = contexts.get(ca.file, "1.2", client=(pair.certificate, pair.key))
+    assert shown is not contexts.get(ca.file, "1.2")
+    with pytest.raises(ValueError, match=r"mx\.example\.pem"):
+        contexts.get(ca.file, "1.2", client=(pair.certificate, other.key))

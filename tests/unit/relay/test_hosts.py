@@ -13,7 +13,7 @@ from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
 from gateway.mail.terms import Unavailable
 from gateway.relay.addresses import Addresses
-from gateway.relay.delivery import Delivered
+from gateway.relay.delivery import Delivered, Refused
 from tests.outages.rig import Rig, deliver, run
 
 ZONE = {
@@ -86,5 +86,83 @@ def test_a_host_that_fails_on_is_left_alone_for_longer(tmp_path: Path) -> None:
             tried.append(bad.connections)
             rig.clock.advance(10)
         assert tried[-1] == 7  # at 0, 10, 20, 40, 80, 160, 320 s
+
+    run(tmp_path, test)
+
+
+def test_hosts_that_dns_names_no_more_are_left(tmp_path: Path) -> None:
+    """MX records change: the old host's connections say QUIT, and nothing is remembered of it."""
+
+    async def test(rig: Rig) -> None:
+        first, second = await rig.backend(), await rig.backend()
+        zone = {
+            "example.net": {"MX": ["10 backend.example"]},
+            "backend.example": {"A": ["127.0.0.1"]},
+        }
+        relay = rig.relay(mx=f'"example.net:{first.port}"', tls="{ca: ca.pem}", zone=zone)
+        assert isinstance(await deliver(relay), Delivered)
+        (hosts,) = relay._hosts.values()
+        hosts._targets._port = second.port  # type: ignore[attr-defined]
+        assert isinstance(await deliver(relay), Delivered)
+        await first.closed[0].wait()
+        assert first.lines()[-1] == "QUIT"
+        assert isinstance(await deliver(relay), Delivered)
+        assert [endpoint.port for endpoint in hosts._pools] == [second.port]
+        assert len(second.mails) == 2
+
+    run(tmp_path, test)
+
+
+def test_round_robin(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backends = [await rig.backend() for _ in range(3)]
+        relay = rig.relay(*(backend.port for backend in backends), more="order: round_robin")
+        for _ in range(6):
+            assert isinstance(await deliver(relay), Delivered)
+        assert [len(backend.mails) for backend in backends] == [2, 2, 2]
+        await backends[1].stop()
+        for _ in range(6):
+            assert isinstance(await deliver(relay), Delivered)
+        assert len(backends[0].mails) + len(backends[2].mails) == 10
+
+    run(tmp_path, test)
+
+
+def test_the_first_host_gets_all(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backends = [await rig.backend() for _ in range(2)]
+        relay = rig.relay(*(backend.port for backend in backends), more="order: failover")
+        for _ in range(4):
+            assert isinstance(await deliver(relay), Delivered)
+        assert [len(backend.mails) for backend in backends] == [4, 0]
+
+    run(tmp_path, test)
+
+
+def test_a_null_mx_is_no_fault_of_the_sender(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        relay = rig.relay(mx="example.net", tls="{ca: ca.pem}", zone={"example.net": {"MX": ["0 ."]}})
+        fate = await deliver(relay)
+        assert isinstance(fate, Refused)
+        assert (fate.reply.code, fate.reply.status) == (451, "4.4.4")
+
+    run(tmp_path, test)
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend()
+        assert backend.server is not None
+        try:
+            six = await asyncio.start_server(backend._serve, "::1", 0)
+        except OSError:
+            pytest.skip("no IPv6 on this machine")
+        port = six.sockets[0].getsockname()[1]
+        zone = {"example.net": {"MX": ["10 backend.example"]}, "backend.example": {"AAAA": ["::1"]}}
+        for how in ({"hosts": [f"[::1]:{port}"]}, {"mx": f'"example.net:{port}"', "tls": "{ca: ca.pem}", "zone": zone}):
+            fate = await deliver(rig.relay(**how))  # type: ignore[arg-type]
+            assert isinstance(fate, Delivered)
+            assert str(port) in fate.host
+        six.close()
 
     run(tmp_path, test)

@@ -18,6 +18,9 @@ FAR = 1e12
 @pytest.mark.parametrize(
     ("idle", "busy", "fresh", "choice"),
     [
+        ([(100, 1, 899)], 0, False, Choice("reuse", 0)),
+        ([(100, 1, 900)], 0, False, Choice("open", retire=(0,))),  # what proved the backend then may have changed
+        ([(90, 1, 10), (100, 1, 900)], 0, False, Choice("reuse", 0, (1,))),
         ([], 0, False, Choice("open")),
         ([], 2, False, Choice("open")),
         ([], 3, False, Choice("wait")),
@@ -37,7 +40,7 @@ FAR = 1e12
         ([], 3, True, Choice("wait")),
     ],
 )
-def test_choose(idle: list[tuple[float, int]], busy: int, fresh: bool, choice: Choice) -> None:
+def test_choose(idle: list[tuple[float, int, float]], busy: int, fresh: bool, choice: Choice) -> None:
     assert choose([Idle(*one) for one in idle], busy, BOUNDS, 100, fresh=fresh) == choice
 
 
@@ -287,5 +290,37 @@ def test_fresh_never_reuses() -> None:
         assert a.left  # the oldest made room
         assert house.pool.idle == 1
         await house.pool.close()
+
+    run(test())
+
+
+def test_a_connection_has_its_day() -> None:
+    async def test() -> None:
+        house = House()
+        house.pool._bounds = Bounds(3, idle_seconds=60, transactions=100, age_seconds=100)
+        first = await house.take()
+        for _ in range(4):
+            house.pool.give_back(first)
+            house.clock.advance(20)
+            assert await house.take() is first
+        house.pool.give_back(first)
+        house.clock.advance(20)
+        assert await house.take() is not first
+        assert first.left
+        await house.pool.close()
+
+    run(test())
+
+
+def test_a_pool_that_is_used_no_more() -> None:
+    async def test() -> None:
+        house = House()
+        one, other = await house.take(), await house.take()
+        house.pool.give_back(one)
+        assert not house.pool.retired()  # one is lent
+        assert one.left
+        house.pool.give_back(other)
+        house.pool.retired()
+        assert house.pool.retired()
 
     run(test())
