@@ -3,6 +3,7 @@
 from gateway.mail.author import author
 from gateway.mail.message import Message
 
+LIMIT_MS = 50
 SEEDS = [
     b" Alice <alice@example.com>",
     b' "A, B" <a@example.com>',

@@ -4,6 +4,7 @@ from gateway.mail.authres import claims, pvalue, results
 from gateway.mail.message import Field, Message
 
 OURS = "mx.example.com"
+LIMIT_MS = 50
 SEEDS = [
     b" mx.example.com; spf=pass",
     b" (c) MX.Example.COM. 1; none",

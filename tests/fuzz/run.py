@@ -1,12 +1,14 @@
-"""`make fuzz SECONDS=60`: random octets for every target in this folder, in turn, until the time is over.
+"""`make fuzz SECONDS=600`: random octets for every target in this folder, in turn, so many seconds for each.
 
 A target is a module with `one(data: bytes) -> None`, which raises when an invariant breaks (anything raised is a
 finding, so expected errors are the target's to catch). It may give `SEEDS: list[bytes]`, whole inputs to start from,
-and `TOKENS: list[bytes]`, words of its language that get past the first branch. An input that finds something is
-made smaller, printed and kept, and the run ends with status 1. `--seed` repeats a run.
+and `TOKENS: list[bytes]`, words of its language that get past the first branch; with `LIMIT_MS` an input that costs
+more CPU than that is a finding, too. An input that finds something is made smaller, printed and kept where
+`tests/regressions` tries it for ever, and the run ends with status 1. `--seed` repeats a run.
 """
 
 import argparse
+import hashlib
 import importlib
 import pkgutil
 import random
@@ -18,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+#: Inputs that broke something once.
+KEPT = FOLDER.parent / "regressions" / "fuzz"
 LIMIT = 4096
 
 
@@ -29,6 +33,7 @@ class Target:
     one: Callable[[bytes], None]
     seeds: Sequence[bytes]
     tokens: Sequence[bytes]
+    limit_ms: float = 0.0
 
 
 def targets(only: Sequence[str] = ()) -> list[Target]:
@@ -41,17 +46,23 @@ def targets(only: Sequence[str] = ()) -> list[Target]:
         if hasattr(module, "one"):
             seeds = list(getattr(module, "SEEDS", [])) or [b""]
             tokens = list(getattr(module, "TOKENS", [])) or [b"\r\n", b" ", b"<", b">", b"@", b'"', b";", b"="]
-            found.append(Target(info.name, module.one, seeds, tokens))
+            found.append(Target(info.name, module.one, seeds, tokens, float(getattr(module, "LIMIT_MS", 0))))
     return found
 
 
 def breaks(target: Target, data: bytes) -> str:
-    """The traceback, or "" when the invariant holds."""
-    try:
-        target.one(data)
-    except Exception:
-        return traceback.format_exc()
-    return ""
+    """The traceback or what it costs, or "" when the invariant holds."""
+    spent = float("inf")
+    for _ in range(3):  # once may have been the garbage collector
+        started = time.thread_time()
+        try:
+            target.one(data)
+        except Exception:
+            return traceback.format_exc()
+        spent = min(spent, (time.thread_time() - started) * 1000)
+        if not target.limit_ms or spent <= target.limit_ms:
+            return ""
+    return f"{spent:.0f} ms"
 
 
 def grown(target: Target, chance: random.Random) -> bytes:
@@ -98,9 +109,9 @@ def smaller(target: Target, data: bytes, seconds: float = 5.0) -> bytes:
 def main() -> int:
     """Runs all targets in turn; the exit status is 1 when one broke."""
     parser = argparse.ArgumentParser(prog="tests.fuzz.run")
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--seed", type=int, default=None, help="repeat a run (default: a new one, printed)")
-    parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="where findings are written")
+    parser.add_argument("--keep", type=Path, default=KEPT, help="where findings are written")
     parser.add_argument("only", nargs="*", help="names of targets")
     given = parser.parse_args()
     feed = targets(given.only)
@@ -108,11 +119,11 @@ def main() -> int:
         print("no targets in tests/fuzz", file=sys.stderr)
         return 2
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}; {given.seconds:g} s for {', '.join(target.name for target in feed)}", flush=True)
+    print(f"seed {seed}; {given.seconds:g} s each for {', '.join(target.name for target in feed)}", flush=True)
     broken: list[str] = []
     for target in feed:
         chance = random.Random(f"{seed}/{target.name}")
-        count, deadline = 0, time.monotonic() + given.seconds / len(feed)
+        count, deadline = 0, time.monotonic() + given.seconds
         inputs = iter(target.seeds)
         while time.monotonic() < deadline:
             data = next(inputs, None)
@@ -122,8 +133,9 @@ def main() -> int:
                 continue
             data = smaller(target, data)
             print(f"\n{target.name} after {count} inputs, on {data!r}:\n{breaks(target, data)}")
-            given.keep.mkdir(parents=True, exist_ok=True)
-            (given.keep / f"{target.name}.bin").write_bytes(data)
+            kept = given.keep / target.name
+            kept.mkdir(parents=True, exist_ok=True)
+            (kept / f"{hashlib.sha256(data).hexdigest()[:12]}.bin").write_bytes(data)
             broken.append(target.name)
             break
         print(f"{target.name:24} {count:9} inputs{'  BROKEN' * (target.name in broken)}", flush=True)

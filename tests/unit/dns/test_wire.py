@@ -172,8 +172,9 @@ def test_a_flipped_octet_reads_as_dnspython_reads_it_or_is_refused(data: st.Data
         theirs = dns.message.from_wire(bytes(octets), ignore_trailing=True, one_rr_per_rrset=True)
     except (Broken, dns.exception.DNSException):
         return
-    names = {rrset.name.to_text().lower().rstrip(".") for rrset in theirs.answer}
-    assert {name for name, _, _ in ours} <= names
+    # dnspython escapes what is special in zone files
+    names = {rrset.name.to_text().lower().rstrip(".").replace("\\", "") for rrset in theirs.answer}
+    assert {name.replace("\\", "") for name, _, _ in ours} <= names
 
 
 def test_a_hostile_response_costs_little() -> None:
