@@ -28,8 +28,9 @@ class Handover:
     async def give(self, bundle: Bundle, workers: Iterable[Child]) -> dict[Child, str]:
         """Returns when every worker runs the bundle, refused it or is being replaced: who refused, and why."""
         self._refusals = {}
-        self._open = {worker for worker in workers if worker.pid}
-        for worker in list(self._open):
+        told = [worker for worker in workers if worker.pid]
+        self._open = set(told)
+        for worker in told:
             fresh = bundle.reopened()
             if not worker.send({"reload": bundle.summary.revision}, fresh):
                 self.replace(worker)
@@ -42,7 +43,7 @@ class Handover:
         for worker in list(self._open):
             log.error("worker did not answer the reload, it is replaced", name=worker.name)
             self.replace(worker)
-        return self._refusals
+        return {worker: self._refusals[worker] for worker in told if worker in self._refusals}
 
     def refuse(self, worker: Child, why: str) -> None:
         """It cannot run the new bundle, and serves as before."""
