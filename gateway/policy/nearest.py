@@ -6,7 +6,8 @@ Sensible values of each fact that the policy names are tried one at a time, by p
 - a number: what it is compared with, one less and one more; a list: empty, and with one such entry;
 - an effect (greylist, limit): passed.
 Nearest: first what the rule that decided names, in its order, then the facts of the other rules as these stand. A
-verdict has changed when the sender meets something else, not when another rule says the same. Pure. Called by
+verdict has changed when the sender meets something else, not when another rule says the same; also when the mail would
+have gone on to a later stage, whose facts nobody gathered. Pure. Called by
 `explain`.
 """
 
@@ -44,18 +45,27 @@ def changes(policy: Policy, scene: Scene, run: Run) -> Iterator[Change]:
     """All that would have changed the verdict, nearest first; for each fact the first value that does."""
     before = Ending.of(policy, run)
     if run.progress.outcomes and before.kind is Kind.DEFERRED:
-        retried = Ending.of(policy, play(policy, replace(scene, outcomes={}, otherwise=PASSES)))
-        if retried.kind not in {before.kind, Kind.UNKNOWN}:
-            yield Change("a later attempt", "waits", "passes", retried)
+        retried = play(policy, replace(scene, outcomes={}, otherwise=PASSES))
+        after = Ending.of(policy, retried)
+        if _differs(before, after, run, retried):
+            yield Change("a later attempt", "waits", "passes", after)
     values = scene.values
     for name in _order(policy, before.rule):
         if name not in values:
             continue  # nobody gathered it: what it was cannot be said
         for value in _candidates(policy, name, values):
-            after = Ending.of(policy, play(policy, scene.changed(name, value)))
-            if after.kind not in {before.kind, Kind.UNKNOWN}:
+            other = play(policy, scene.changed(name, value))
+            after = Ending.of(policy, other)
+            if _differs(before, after, run, other):
                 yield Change(name, values[name], value, after)
                 break
+
+
+def _differs(before: Ending, after: Ending, run: Run, other: Run) -> bool:
+    """True when the sender meets something else; also when the mail goes further than it came, to facts nobody has."""
+    if after.kind is Kind.UNKNOWN:
+        return other.stage > run.stage
+    return after.kind is not before.kind
 
 
 def _order(policy: Policy, rule: str) -> list[str]:

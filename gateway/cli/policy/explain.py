@@ -18,6 +18,7 @@ from gateway.cli.policy.sources import (
     PoliciesOption,
     configuration,
     folder,
+    here,
     reader,
 )
 from gateway.cli.shipped import shipped_policies
@@ -29,7 +30,7 @@ from gateway.policy.explain import Explanation, Told
 from gateway.policy.loader import Policy
 from gateway.policy.nearest import Change
 from gateway.policy.outcome import Word
-from gateway.policy.replay import Hearing, hearings
+from gateway.policy.replay import Hearing, Kind, hearings
 from gateway.policy.scene import PASSES, Scene
 from gateway.policy.vocabulary import RECIPIENT_FACTS, SIZE
 
@@ -85,6 +86,7 @@ def explain(
     gatepost policy explain 1HBQ7TWK3F9R -c gatepost.yaml
     gatepost policy explain mail.eml --client 192.0.2.7 --mail-from a@example.net --policies policies/
     """
+    config = here(config, journal, policies) if not client else config
     settings = configuration(config, as_json) if config is not None else None
     policy = _policy(settings, policies, lists, as_json)
     if client or what == "-" or Path(what).is_file():
@@ -212,7 +214,11 @@ def _print(policy: Policy, found: Explanation) -> None:
 
 
 def _change(change: Change) -> str:
-    return visible(f"{change.fact} {_short(change.value)} instead of {_short(change.was)}: {change.ending.shown()}")
+    ending = change.ending
+    end = ending.shown()
+    if ending.kind is Kind.UNKNOWN:
+        end = f"goes on; then '{ending.rule}' needs what nobody gathered ({', '.join(ending.unknown)})"
+    return visible(f"{change.fact} {_short(change.value)} instead of {_short(change.was)}: {end}")
 
 
 def _short(value: Value | None) -> str:

@@ -19,6 +19,7 @@ from gateway.cli.policy.sources import (
     ListsOption,
     configuration,
     folder,
+    here,
     reader,
 )
 from gateway.clock import Clock, SystemClock
@@ -45,6 +46,7 @@ def replay(
 
     Example: gatepost policy replay --policies policies-next/ --since 7d -c gatepost.yaml
     """
+    config = here(config, journal)
     settings = configuration(config, as_json) if config is not None else None
     beside = policies / "lists"
     if lists is None and not beside.is_dir() and settings is not None:

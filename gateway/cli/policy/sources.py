@@ -15,6 +15,7 @@ from gateway.mail.terms import Unavailable
 from gateway.policy.loader import Policy, load_policies
 from gateway.yamlfile import ConfigError, Problem
 
+_DEFAULT = Path("gatepost.yaml")
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
 PoliciesOption = Annotated[Path | None, typer.Option("--policies", metavar="DIR", help="The folder of policy files.")]
 ListsOption = Annotated[
@@ -58,6 +59,13 @@ def configuration(config: Path, as_json: bool) -> Config:
         return load_config(config, DiskFiles())
     except ConfigError as error:
         _refuse(error, as_json)
+
+
+def here(config: Path | None, *instead: Path | None) -> Path | None:
+    """The configuration that was named, or where nothing was named instead the one that lies here."""
+    if config is not None or any(each is not None for each in instead) or not _DEFAULT.is_file():
+        return config
+    return _DEFAULT
 
 
 def reader(settings: Config | None, journal: Path | None) -> Reader:

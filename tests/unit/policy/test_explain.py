@@ -12,6 +12,7 @@ from gateway.policy.explain import explain
 from gateway.policy.outcome import Word
 from gateway.policy.replay import Kind
 from gateway.policy.scene import Scene, given
+from gateway.policy.vocabulary import FACTS
 
 RULES = policy(
     """\
@@ -107,6 +108,18 @@ def test_a_later_attempt_is_the_nearest_change_of_who_waits() -> None:
     waits = replace(scene(spf__result="none"), otherwise={"greylist": "waiting:60"})
     first, second = explain(RULES, waits).changes[:2]
     assert (first.fact, first.ending.kind) == ("a later attempt", Kind.ACCEPTED)
+    assert (second.fact, second.value) == ("spf.result", "pass")
+
+
+def test_who_was_refused_early_would_have_gone_further() -> None:
+    facts = {name: value for name, value in scene(spf__result="none").facts.items() if FACTS[name].stage <= Stage.MAIL}
+    waits = replace(scene(), facts={**facts, "spf.result": "none"}, size=None, otherwise={"greylist": "waiting:60"})
+    first, second = explain(RULES, waits).changes[:2]
+    assert (first.fact, first.ending.kind, first.ending.unknown) == (
+        "a later attempt",
+        Kind.UNKNOWN,
+        ("arc.trusted", "dmarc.policy", "dmarc.result"),
+    )
     assert (second.fact, second.value) == ("spf.result", "pass")
 
 
