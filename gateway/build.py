@@ -149,6 +149,9 @@ def settings_of(config: Config, listener: Listener, *, starttls: StartTlsMode | 
         Deadlines(times.greeting, times.command, times.data, times.session, times.rate),
         config.greeting_delay,
         listener.implicit_tls,
+        limits.memory,
+        proxies=listener.proxy_protocol.networks if listener.proxy_protocol else (),
+        xclient=listener.xclient.networks if listener.xclient else (),
     )
 
 

@@ -22,6 +22,7 @@ if "PROMETHEUS_MULTIPROC_DIR" in os.environ and (_PROCESS := os.environ.get(PROC
 
 _LABEL_LIMIT = 1000
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_LATE = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
@@ -67,6 +68,13 @@ _connections = Gauge("gatepost_connections", "Connections of clients now.", mult
 _connections_taken = Counter("gatepost_connections_accepted", "Connections of clients since the start.")
 _connections_refused = Labelled(
     Counter("gatepost_connections_refused", "Connections refused at the banner, by reason.", ["reason"])
+)
+_memory_refused = Counter("gatepost_memory_refused", "Times that limits.memory left no room for a message.")
+_loop_late = Histogram(
+    "gatepost_loop_late_seconds", "How late a worker's timer came: how long any client waits.", buckets=_LATE
+)
+_not_accepting = Gauge(
+    "gatepost_workers_not_accepting", "Workers that are too busy to accept.", multiprocess_mode="livesum"
 )
 _dnsbl_listed = Labelled(Counter("gatepost_dnsbl_listed", "Clients found on a list, by its zone.", ["zone"]))
 _dnsbl_off = Labelled(
@@ -117,8 +125,23 @@ def connection_closed() -> None:
 
 
 def connection_refused(reason: str) -> None:
-    """A connection got 421 at the banner: `limit`, `network`, `draining` or `policy`."""
+    """A connection got 421 at the banner (`limit`, `network`, `draining`, `policy`), or its PROXY header was none."""
     _connections_refused.of(reason).inc()
+
+
+def memory_refused() -> None:
+    """`limits.memory` left no room for a message."""
+    _memory_refused.inc()
+
+
+def loop_late(seconds: float) -> None:
+    """The loop's timer came that late."""
+    _loop_late.observe(seconds)
+
+
+def accepting(yes: bool) -> None:
+    """This worker stopped accepting, or accepts again."""
+    _not_accepting.set(not yes)
 
 
 def dnsbl_listed(zone: str) -> None:

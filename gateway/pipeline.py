@@ -37,6 +37,7 @@ from gateway.policy.judge import Progress, Verdict
 from gateway.policy.loader import DataClass
 from gateway.policy.rules import Action
 from gateway.relay.delivery import Delivered, Known, Refused
+from gateway.smtp.familiar import Familiar
 
 __all__ = ["House", "Journey", "Pipeline"]
 
@@ -54,6 +55,7 @@ class Pipeline:
         self.house = house
         self._sessions: dict[str, tuple[House, Facts]] = {}
         self._journeys: dict[str, Journey] = {}
+        self._familiar = Familiar()
         self._ended = asyncio.Event()
 
     async def released(self, house: House) -> None:
@@ -79,6 +81,10 @@ class Pipeline:
             return reply
         await journey.facts.close()
         return None
+
+    def familiar(self, session: Session) -> bool:
+        """True when mail from the client's network was taken lately."""
+        return self._familiar.knows(session.client_ip, self.house.clock.monotonic())
 
     def greeted(self, session: Session) -> None:
         """HELO or EHLO was accepted; its word is judged with the recipients."""
@@ -111,7 +117,10 @@ class Pipeline:
         journey = self._journeys[tx.id]
         tx.message = message
         try:
-            return await journey.data(message)
+            reply = await journey.data(message)
+            if reply.accepted:
+                self._familiar.met(tx.session.client_ip, self.house.clock.monotonic())
+            return reply
         except Exception:
             return journey.crashed(Stage.DATA)
         finally:

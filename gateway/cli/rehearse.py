@@ -24,6 +24,7 @@ from gateway.mail.envelope import Transaction
 from gateway.mail.reply import Reply
 from gateway.pipeline import Pipeline
 from gateway.relay.delivery import Delivered, Fate, Relay
+from gateway.smtp.caller import Caller
 from gateway.smtp.census import Census
 from gateway.smtp.connection import Connection
 from gateway.smtp.server import Edge
@@ -57,8 +58,9 @@ async def _session(made: Plan, client: str, folder: Path, clock: Clock) -> None:
     )
     settings = settings_of(made.config, made.config.listeners[0], starttls="off")
     edge = Edge(settings, Pipeline(house), census=Census.alone(), clock=clock)
-    wire = _Terminal(client)
-    connection = Connection(edge)
+    wire = _Terminal()
+    edge.admit(client)
+    connection = Connection(edge, Caller(client, 0, "127.0.0.1", 25))
     connection.connection_made(wire)
     await wire.answered()
     while not wire.is_closing() and (line := await asyncio.to_thread(sys.stdin.buffer.readline)):
@@ -92,8 +94,8 @@ class _Dry(Relay):
 class _Terminal(asyncio.Transport):
     """Standard output as the wire of one connection. Knows when a line has been answered."""
 
-    def __init__(self, client: str) -> None:
-        super().__init__({"peername": (client, 0), "sockname": ("127.0.0.1", 25)})
+    def __init__(self) -> None:
+        super().__init__()
         self._content = False  # between 354 and the dot nothing is answered
         self._closing = False
         self._said = asyncio.Event()

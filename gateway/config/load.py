@@ -82,7 +82,9 @@ def schema() -> dict[str, object]:
 def show(config: Config) -> str:
     """The effective configuration, defaults included, as YAML that loads to the same. It names files of keys, and
     holds no secret."""
-    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120))
+    return str(
+        yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True, width=120)
+    )
 
 
 def _names_that_must_agree(document: Document) -> list[Problem]:

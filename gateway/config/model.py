@@ -21,6 +21,7 @@ from gateway.config.dnsbl import Dnsbl
 from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server
 from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, WrittenFile
 from gateway.config.state import Sqlite, State
+from gateway.config.trusted import Trusted
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
 from gateway.yamlfile.wording import named
 
@@ -49,6 +50,10 @@ class Listener(Model):
     """Whether clients may or must say STARTTLS."""
     implicit_tls: Bool = False
     """TLS from the first octet, as on port 465."""
+    proxy_protocol: Trusted | None = None
+    """Load balancers that begin each connection with a PROXY header (version 1 or 2); from others it is refused."""
+    xclient: Trusted | None = None
+    """Proxies that may say who the client is by XCLIENT."""
 
     @model_validator(mode="before")
     @classmethod

@@ -31,6 +31,7 @@ class Session:
     tls: str = ""
     cipher: str = ""
     early_talker: bool = False
+    told_helo: str = ""  # what a trusted proxy said that the client called itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ import contextlib
 import mmap
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from gateway.mail.terms import Unavailable
@@ -54,9 +55,11 @@ class _Header:
 class Message:
     """The octets of one mail. Lines end in CRLF (the reader refuses others)."""
 
-    __slots__ = ("__weakref__", "_header", "_map", "_view", "size")
+    __slots__ = ("__weakref__", "_header", "_map", "_released", "_view", "size")
 
-    def __init__(self, octets: bytes | mmap.mmap) -> None:
+    def __init__(self, octets: bytes | mmap.mmap, released: Callable[[], None] | None = None) -> None:
+        """`released` is called once, by the first `close`."""
+        self._released = released
         self._map = octets if isinstance(octets, mmap.mmap) else None
         self._view = memoryview(octets)
         self._header: _Header | None = None
@@ -103,6 +106,9 @@ class Message:
             with contextlib.suppress(BufferError):  # someone still reads: the last view that goes frees it
                 self._map.close()
             self._map = None
+        released, self._released = self._released, None
+        if released is not None:
+            released()
 
     def _parsed(self) -> _Header:
         if self._header is None:
@@ -157,20 +163,32 @@ def _fault(first: bytes) -> str:
 class MessageWriter:
     """Collects a message: in memory up to `spool_above` octets, then in a file that has no name.
 
-    A full disk raises `Unavailable` (452 4.3.1 to the client) and leaves nothing behind.
+    A full disk raises `Unavailable` (452 4.3.1 to the client) and leaves nothing behind. `counted` hears of every
+    octet that is kept, and as many below zero when writer or message gave them back; it may raise `Unavailable` where
+    there is no room for more.
     """
 
-    __slots__ = ("_directory", "_file", "_memory", "_spool_above", "size")
+    __slots__ = ("_counted", "_directory", "_file", "_held", "_memory", "_spool_above", "size")
 
-    def __init__(self, spool_above: int = SPOOL_ABOVE, directory: str | None = None) -> None:
+    def __init__(
+        self,
+        spool_above: int = SPOOL_ABOVE,
+        directory: str | None = None,
+        counted: Callable[[int], None] | None = None,
+    ) -> None:
         self._spool_above = spool_above
         self._directory = directory
+        self._counted = counted
+        self._held = 0  # octets that `counted` has heard of
         self._memory = bytearray()  # not a list of pieces: a client that drips octets would cost 40 times its message
         self._file: BinaryIO | None = None
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
         """Adds `chunk`."""
+        if self._counted is not None:
+            self._counted(len(chunk))
+            self._held += len(chunk)
         self.size += len(chunk)
         if self._file is None:
             self._memory += chunk
@@ -180,17 +198,19 @@ class MessageWriter:
             self._put(chunk)
 
     def finish(self) -> Message:
-        """The message. The writer is empty afterwards."""
+        """The message, which now owns the octets. The writer is empty afterwards."""
         if self._file is None:
-            octets, self._memory = bytes(self._memory), bytearray()
-            return Message(octets)
-        try:
-            mapped = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
-        except OSError as why:
-            raise Unavailable(f"spool: {why}") from why
-        finally:
-            self.abandon()
-        return Message(mapped)
+            octets: bytes | mmap.mmap = bytes(self._memory)
+        else:
+            try:
+                octets = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
+            except OSError as why:
+                self.abandon()
+                raise Unavailable(f"spool: {why}") from why
+        released = None if self._counted is None else partial(self._counted, -self._held)
+        self._held = 0
+        self.abandon()
+        return Message(octets, released)
 
     def abandon(self) -> None:
         """Drops what was written."""
@@ -198,12 +218,15 @@ class MessageWriter:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._held and self._counted is not None:
+            held, self._held = self._held, 0
+            self._counted(-held)
 
     def _spool(self) -> None:
         try:
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - kept open
         except OSError as why:
-            self._memory = bytearray()
+            self.abandon()
             raise Unavailable(f"spool: {why}") from why
         memory, self._memory = self._memory, bytearray()
         self._put(memory)

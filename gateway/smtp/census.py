@@ -1,13 +1,13 @@
-"""How many connections there are, in all and from each network, over all workers: one table in shared memory.
+"""What clients take of us, over all workers: connections, in all and from each network, and memory for their mail.
 
 Each worker has a row that it alone writes and all read, so no lock is needed, and a worker that dies leaves only its
-own row wrong: the supervisor zeroes it, and its successor does so again on joining. A row holds the worker's total
-and two small tables of counters. A network (/24 or /64) counts in one cell of each, by a hash with a key that is new
-at every start, and its number is the lesser of the two sums: a stranger cannot choose addresses that fill another's
-cells, and chance collisions need to happen twice.
+own row wrong: the supervisor zeroes it, and its successor does so again on joining. A row holds the worker's total,
+the memory of its messages, and two small tables of counters. A network (/24 or /64) counts in one cell of each, by a
+hash with a key that is new at every start, and its number is the lesser of the two sums: a stranger cannot choose
+addresses that fill another's cells, and chance collisions need to happen twice.
 
 The supervisor makes the memory (a memfd of `octets(workers)`) and hands it to all workers. Called by `server`.
-The bound is soft by one connection a worker: two may count at the same instant.
+The bounds are soft by one connection, or one piece of a message, a worker: two may count at the same instant.
 """
 
 import fcntl
@@ -20,7 +20,9 @@ import secrets
 _KEY = 16  # octets; every row begins with the same key, so that it outlives any row's zeroing
 _CELLS = 8192  # counters a table; two tables a row
 _TOTAL = _KEY // 4  # where a row's counters begin, in words of 32 bit
-_WIDTH = _TOTAL + 1 + 2 * _CELLS  # words of a row
+_MEMORY = _TOTAL + 1  # in units of 1 KiB, rounded up: 4 TiB a worker
+_FIRST_CELL = _MEMORY + 1
+_WIDTH = _FIRST_CELL + 2 * _CELLS  # words of a row
 
 
 def octets(workers: int) -> int:
@@ -47,6 +49,7 @@ class Census:
         self._counters = memoryview(mmap.mmap(descriptor, octets(rows))).cast("I")
         self._mine = row * _WIDTH
         self._rows = range(0, rows * _WIDTH, _WIDTH)
+        self._octets = 0  # of this worker's messages, exactly
 
     @classmethod
     def alone(cls) -> "Census":
@@ -75,6 +78,15 @@ class Census:
         counters, rows = self._counters, self._rows
         return min(sum(counters[row + first] for row in rows), sum(counters[row + second] for row in rows))
 
+    def hold(self, octets: int) -> None:
+        """Counts octets of messages that this worker keeps from now on; fewer than none: it gave them back."""
+        self._octets += octets
+        self._counters[self._mine + _MEMORY] = -(-self._octets // 1024)
+
+    def held(self) -> int:
+        """Octets of messages that all workers keep, to the next KiB a worker."""
+        return 1024 * sum(self._counters[row + _MEMORY] for row in self._rows)
+
     def _add(self, ip: str, step: int) -> None:
         for cell in (_TOTAL, *self._cells(ip)):
             at = self._mine + cell
@@ -83,8 +95,7 @@ class Census:
     def _cells(self, ip: str) -> tuple[int, int]:
         digest = hashlib.blake2b(network(ip).encode("ascii"), digest_size=8, key=self._key).digest()
         value = int.from_bytes(digest, "big")
-        first = _TOTAL + 1
-        return first + value % _CELLS, first + _CELLS + (value >> 32) % _CELLS
+        return _FIRST_CELL + value % _CELLS, _FIRST_CELL + _CELLS + (value >> 32) % _CELLS
 
 
 def network(ip: str) -> str:

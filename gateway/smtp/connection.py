@@ -12,21 +12,22 @@ RFC 3207 (STARTTLS), RFC 2920 section 3.2 (replies may wait until the input is e
 """
 
 import asyncio
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
 
 from aiosmtpd.smtp import SMTP
 
 from gateway import metrics
 from gateway.log import log
-from gateway.mail.envelope import Envelope, Session, Transaction
-from gateway.mail.message import Message
-from gateway.mail.reply import Reply, SyntaxRefused
-from gateway.smtp.census import canonical
-from gateway.smtp.events import Content, Event, Greeted, Mail, Rcpt, Say, StartTls
+from gateway.mail.envelope import Session
+from gateway.mail.reply import Reply
+from gateway.smtp.caller import Caller
+from gateway.smtp.events import Become, Content, Event, Greeted, Mail, Rcpt, Say, StartTls
 from gateway.smtp.handshake import described, upgraded
 from gateway.smtp.patience import Patience
 from gateway.smtp.protocol import Dialogue
+from gateway.smtp.trusted import among
+from gateway.smtp.visit import Visit, our_fault
+from gateway.smtp.xclient import Attributes
 
 if TYPE_CHECKING:
     from gateway.smtp.server import Edge
@@ -44,25 +45,24 @@ class Connection(SMTP):
     arrive. While it works, what the client sends waits in the dialogue, and beyond `HIGH_WATER` in the network.
     """
 
-    _session: Session
     _wire: asyncio.Transport
 
-    def __init__(self, edge: "Edge", *, admitted: str = "") -> None:
+    def __init__(self, edge: "Edge", caller: Caller) -> None:
+        """`caller` was admitted by the edge."""
         # Deliberately without SMTP.__init__ (see the module's text).
         self._edge = edge
-        self._settings = edge.settings
-        self._handler = edge.handler
+        self._settings = settings = edge.settings
         self._dialogue = Dialogue(
-            self._settings.rules,
-            tls=self._settings.implicit_tls,
+            settings.rules,
+            tls=settings.implicit_tls,
             tls_ready=lambda: edge.tls() is not None,
-            writer=self._settings.writer,
+            writer=edge.writer,
+            xclient=among(caller.ip, settings.xclient),
         )
-        self._tx: Transaction | None = None
+        self._visit = self._visit_of(caller)
         self._work: asyncio.Task[None] | None = None
         self._replies: list[bytes] = []
-        self._patience = Patience(self._settings.deadlines, edge.clock.monotonic())
-        self._admitted = admitted  # the address that the census has counted
+        self._patience = Patience(settings.deadlines, edge.clock.monotonic())
         self._welcomed = False  # the banner was written
         self._moved = False  # something was done since the deadline was set
         self._shaking = False  # TLS is being negotiated
@@ -72,33 +72,25 @@ class Connection(SMTP):
         self._leaving = False  # our last word is said
         self._gone = False
 
+    @property
+    def _session(self) -> Session:
+        return self._visit.session
+
+    def _visit_of(self, caller: Caller) -> Visit:
+        edge = self._edge
+        session = Session(
+            edge.clock.new_id(), caller.ip, caller.port, caller.server_ip, caller.server_port, started=edge.clock.now()
+        )
+        return edge.visit(session)
+
     # What the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast(asyncio.Transport, transport)
-        edge = self._edge
-        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if not peer or not here:  # it was gone before we came
-            self._gone = True
-            self._wire.abort()
-            if self._admitted:
-                edge.dismiss(self._admitted)
-            return
-        ip = canonical(peer[0])
-        refusal = None if self._admitted else edge.admit(ip)
-        if refusal is not None:
-            self._leaving = self._gone = True
-            self._wire.write(refusal.encode())
-            self._wire.close()
-            return
-        self._admitted = ip
-        self._session = Session(
-            edge.clock.new_id(), ip, int(peer[1]), canonical(here[0]), int(here[1]), started=edge.clock.now()
-        )
-        edge.connections.add(self)
+        self._edge.connections.add(self)
         if self._settings.implicit_tls:
             self._session.tls, self._session.cipher = described(self._wire)
-        self._work = edge.spawn(self._welcome())
+        self._work = self._edge.spawn(self._welcome())
 
     def data_received(self, data: bytes) -> None:
         if self._leaving or self._gone:
@@ -175,13 +167,12 @@ class Connection(SMTP):
                 case Say():
                     self._say(event)
                 case Greeted():
-                    self._abort(event.ended)
-                    self._session.helo, self._session.esmtp = event.name, event.esmtp
-                    self._handler.greeted(self._session)
+                    self._visit.abort(event.ended)
+                    self._visit.greeted(event.name, event.esmtp)
                     self._replies.append(event.reply.encode())
                 case StartTls():
                     # Reading stops before the client may begin: from here on all that is read is inside TLS.
-                    self._abort(event.ended)
+                    self._visit.abort(event.ended)
                     self._wire.pause_reading()
                     self._replies.append(event.reply.encode())
                     self._flush()
@@ -196,61 +187,30 @@ class Connection(SMTP):
                 if await self._shake_hands():
                     self._dialogue.secured()
                 return
+            case Become(told):
+                await self._become(told)
+                return
             case Mail(envelope):
-                reply = await self._open(envelope)
+                reply = await self._visit.mail(envelope)
             case Rcpt(recipient):
-                assert self._tx is not None
-                reply = await self._ask(self._handler.rcpt(self._tx, recipient), self._tx.id)
+                reply = await self._visit.rcpt(recipient)
             case Content(message):
-                reply = await self._deliver(message)
+                reply = await self._visit.data(message)
             case _:
                 raise AssertionError(event)
         if not self._gone and not self._leaving:
             self._say(self._dialogue.decide(reply))
 
-    async def _open(self, envelope: Envelope) -> Reply:
-        session = self._session
-        answer = await self._ask(self._open_with(session, envelope), session.id)
-        if answer.accepted and self._tx is None:
-            log.error("accepted without a transaction", session=session.id)
-            return _our_fault(session.id)
-        return answer
-
-    async def _open_with(self, session: Session, envelope: Envelope) -> Reply:
-        reply, tx = await self._handler.mail(session, envelope)
-        if reply.accepted:
-            self._tx = tx
-        return reply
-
-    async def _deliver(self, message: Message) -> Reply:
-        tx, self._tx = self._tx, None
-        assert tx is not None
-        tx.message = message
-        try:
-            return await self._ask(self._handler.data(tx, message), tx.id)
-        finally:
-            message.close()
-
-    async def _ask(self, answer: Awaitable[Reply], name: str) -> Reply:
-        """The handler's reply; when it fails, ours (promise: our fault is never the sender's)."""
-        try:
-            return await answer
-        except SyntaxRefused as refused:
-            return refused.reply
-        except Exception:
-            log.exception("handler failed", id=name)
-            return _our_fault(name)
-
     # Beginning and end
 
     async def _welcome(self) -> None:
-        """Greets, after the delay that tells early talkers from the others."""
+        """Greets, strangers after the delay that tells early talkers from the others."""
         event: Event | None = None
         try:
             began = self._edge.clock.monotonic()
-            refusal = await self._handler.connected(self._session)
+            refusal, stranger = await self._visit.connected()
             delay = self._settings.greeting_delay - (self._edge.clock.monotonic() - began)
-            if refusal is None and delay > 0:
+            if refusal is None and stranger and delay > 0:
                 await asyncio.sleep(delay)
             if refusal is not None:
                 metrics.connection_refused("policy")
@@ -258,7 +218,7 @@ class Connection(SMTP):
                 metrics.connection_refused("draining")
                 refusal = GOING_DOWN
             if refusal is None:
-                self._replies.append(Reply(220, "", (f"{self._settings.rules.hostname} ESMTP",)).encode())
+                self._replies.append(self._banner().encode())
                 self._welcomed = self._moved = True
                 event = self._advance()
             else:
@@ -266,6 +226,30 @@ class Connection(SMTP):
         except Exception:
             self._crashed()
         await self._consider_all(event)
+
+    def _banner(self) -> Reply:
+        return Reply(220, "", (f"{self._settings.rules.hostname} ESMTP",))
+
+    async def _become(self, told: Attributes) -> None:
+        """XCLIENT: another client from here on, counted and judged as itself; TLS stays the proxy's."""
+        edge, before = self._edge, self._session
+        caller = Caller(
+            told.ip or before.client_ip,
+            told.port or before.client_port,
+            told.server_ip or before.server_ip,
+            told.server_port or before.server_port,
+        )
+        self._visit.end("XCLIENT")
+        edge.census.release(before.client_ip)
+        refusal = edge.refusal(caller.ip)
+        edge.census.take(caller.ip)
+        self._visit = self._visit_of(caller)
+        session = self._session
+        session.tls, session.cipher, session.told_helo = before.tls, before.cipher, told.helo or before.told_helo
+        if refusal is None:
+            refusal, _ = await self._visit.connected()
+        if not self._gone and not self._leaving:
+            self._say(self._dialogue.become(refusal or self._banner()))
 
     async def _shake_hands(self) -> bool:
         """TLS on this connection. False when it failed."""
@@ -311,8 +295,9 @@ class Connection(SMTP):
         if self._ended and not self._choked:
             self._leave()
             return
-        if self._moved:
-            self._moved, now, reader = False, self._edge.clock.monotonic(), self._dialogue.reading
+        reader = self._dialogue.reading
+        if self._moved or reader is not self._patience.reader:
+            self._moved, now = False, self._edge.clock.monotonic()
             if reader is None:
                 self._patience.command(now, greeted=self._session.helo != "")
             else:
@@ -322,10 +307,10 @@ class Connection(SMTP):
             self._wire.resume_reading()
 
     def _say(self, said: Say) -> None:
-        reply = said.reply
-        if self._tx is not None and not reply.accepted and not reply.text[-1].endswith(self._tx.id):
-            reply = reply.with_id(self._tx.id)
-        self._abort(said.ended)
+        reply, tx = said.reply, self._visit.tx
+        if tx is not None and not reply.accepted and not reply.text[-1].endswith(tx.id):
+            reply = reply.with_id(tx.id)
+        self._visit.abort(said.ended)
         self._replies.append(reply.encode())
         if said.close:
             self._leave()
@@ -349,28 +334,13 @@ class Connection(SMTP):
         except (OSError, RuntimeError):  # gone, and nobody has told us yet
             self._wire.abort()
 
-    def _abort(self, why: str) -> None:
-        if why and self._tx is not None:
-            tx, self._tx = self._tx, None
-            self._handler.aborted(tx, why)
-
     def _crashed(self) -> None:
         """Our bug, outside the handler's calls: the mail stays with the client."""
         log.exception("session crashed", session=self._session.id)
         if not self._leaving and not self._gone:
-            self._say(self._dialogue.hang_up(_our_fault(self._session.id, 421), "internal error"))
+            self._say(self._dialogue.hang_up(our_fault(self._session.id, 421), "internal error"))
 
     def _farewell(self) -> None:
-        if self._admitted:
-            ip, self._admitted = self._admitted, ""
-            try:
-                self._abort("connection lost")
-                self._handler.disconnected(self._session)
-            except Exception:
-                log.exception("handler failed", id=self._session.id)
-            finally:
-                self._edge.dismiss(ip, self)
-
-
-def _our_fault(name: str, code: int = 451) -> Reply:
-    return Reply(code, "4.3.0", ("Internal error, try again later",)).with_id(name)
+        if self in self._edge.connections:
+            self._visit.end("connection lost")
+            self._edge.dismiss(self._session.client_ip, self)

@@ -1,6 +1,7 @@
 """What a dialogue says to whoever drives it, and the rules it keeps: plain values, no behaviour.
 
-`Say`, `Greeted` and `StartTls` hold a reply ready to be written; `Mail`, `Rcpt` and `Content` wait for a decision.
+`Say`, `Greeted` and `StartTls` hold a reply ready to be written; `Mail`, `Rcpt`, `Content` and `Become` wait for a
+decision.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Literal
 from gateway.mail.envelope import Envelope, Recipient
 from gateway.mail.message import Message
 from gateway.mail.reply import Reply
+from gateway.smtp.xclient import Attributes
 
 StartTlsMode = Literal["offered", "required", "off"]
 
@@ -71,4 +73,11 @@ class StartTls:
     ended: str = ""
 
 
-Event = Say | Greeted | Mail | Rcpt | Content | StartTls
+@dataclass(frozen=True, slots=True)
+class Become:
+    """A trusted proxy says who the client is. Waits for `become`."""
+
+    attributes: Attributes
+
+
+Event = Say | Greeted | Mail | Rcpt | Content | StartTls | Become

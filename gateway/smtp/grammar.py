@@ -3,27 +3,26 @@
 Pure functions: octets in, values out, or `SyntaxRefused` with the reply to give. A bare CR, a bare LF or a NUL in a
 command ends the connection: another parser might see two commands there.
 
-RFC 5321 sections 4.1.1, 4.1.2, 4.5.3.1.4 (line length); RFC 1870 (SIZE), 6152 (BODY), 6531 (SMTPUTF8).
-Called by `protocol`.
+RFC 5321 sections 4.1.1, 4.1.2, 4.5.3.1.4 (line length). Called by `protocol`.
 """
 
 import re
-from dataclasses import replace
 
-from gateway.mail.address import Mailbox, parse_path
-from gateway.mail.envelope import Envelope
+from gateway.mail.address import parse_path
+from gateway.mail.envelope import Envelope, Recipient
 from gateway.mail.reply import Reply, SyntaxRefused
+from gateway.smtp import parameters
 
 LINE_LIMIT = 512  # octets of a command with its CRLF (RFC 5321 section 4.5.3.1.4)
-# What MAIL may be longer once EHLO offered them: SIZE (RFC 1870), 8BITMIME (6152), SMTPUTF8 (6531).
-MAIL_LIMIT = LINE_LIMIT + 26 + 17 + 10
+MAIL_LIMIT = LINE_LIMIT + parameters.MAIL_EXTRA
+RCPT_LIMIT = LINE_LIMIT + parameters.RCPT_EXTRA
 HANGUP_LINE = 2048  # longer ones come from no mail client: the connection ends
 
 _BARE_SO_FAR = re.compile(rb"\r(?!\n|\Z)|\n|\0")  # a CR at the very end may yet get its LF
 _BARE = re.compile(rb"[\r\n\0]")
-_FOREIGN_FIRST = re.compile(rb"[\x16\x80]|SSH-|PROXY ", re.IGNORECASE)
+_FOREIGN_FIRST = re.compile(rb"[\x16\x80]|SSH-", re.IGNORECASE)
 _HTTP = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"})
-_KEYWORDS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8"})
+_EXTENDED = {b"MAIL": MAIL_LIMIT, b"RCPT": RCPT_LIMIT}
 
 # One reply for both faults, so that it is the same however the octets were cut.
 _NO_LINE = Reply(500, "5.5.2", ("The line is too long, or has a bare CR, a bare LF or a NUL",))
@@ -47,15 +46,16 @@ def take_line(buffer: bytearray) -> bytes | None:
 def word_and_argument(line: bytes, *, first: bool, esmtp: bool) -> tuple[bytes, bytes]:
     """The command's word in upper case, and its argument.
 
-    Other protocols are cut off: TLS, SSH and PROXY by the `first` line of a connection, HTTP by any (ALPACA: a
-    browser's headers come before the attacker's commands).
+    Other protocols are cut off: TLS and SSH by the `first` line of a connection, HTTP by any (ALPACA: a browser's
+    headers come before the attacker's commands), and so is PROXY: unasked, late or a second one, it is a lie.
     """
     word, _, argument = line.partition(b" ")
     word = word.upper()
-    if word in _HTTP or (first and _FOREIGN_FIRST.match(line)):
+    if word in _HTTP or word == b"PROXY" or (first and _FOREIGN_FIRST.match(line)):
         raise SyntaxRefused(_FOREIGN, close=True)
-    if len(line) + 2 > (MAIL_LIMIT if word == b"MAIL" and esmtp else LINE_LIMIT):
-        raise SyntaxRefused(Reply(500, "5.5.2", ("The line is too long",)))
+    if len(line) + 2 > (_EXTENDED.get(word, LINE_LIMIT) if esmtp else LINE_LIMIT):
+        # Behind BDAT comes a chunk of octets that are no commands, nobody knows how many.
+        raise SyntaxRefused(Reply(500, "5.5.2", ("The line is too long",)), close=word == b"BDAT")
     # Trailing white space is the one freedom of RFC 5321 section 4.1.1.
     return word, argument.rstrip(b" \t")
 
@@ -74,49 +74,23 @@ def mail(argument: bytes, *, esmtp: bool, size_limit: int) -> Envelope:
     """The envelope that `FROM:<path> parameters` opens."""
     if argument[:5].upper() != b"FROM:":
         raise syntax("MAIL FROM:<address>")
-    # The path cannot be judged before the parameters behind it are known; `_parameters` reads them for real.
-    smtputf8 = b"SMTPUTF8" in argument[argument.rfind(b">") + 1 :].upper()
-    path, parameters = parse_path(argument[5:], smtputf8=smtputf8, what="reverse")
-    envelope = _parameters(Envelope(path), parameters, esmtp=esmtp)
+    # Whether UTF-8 is allowed stands behind the path, so the path is read as if, and judged again.
+    path, octets = parse_path(argument[5:], smtputf8=b"SMTPUTF8" in argument.upper(), what="reverse")
+    envelope = parameters.of_mail(Envelope(path), octets, esmtp=esmtp)
+    if not envelope.smtputf8:
+        parse_path(argument[5:], smtputf8=False, what="reverse")
     if envelope.declared_size > size_limit:
         raise SyntaxRefused(Reply(552, "5.3.4", (f"The limit is {size_limit} octets",)))
     return envelope
 
 
-def _parameters(envelope: Envelope, octets: bytes, *, esmtp: bool) -> Envelope:
-    given: set[bytes] = set()
-    for parameter in filter(None, octets.split(b" ")):
-        keyword, equals, value = parameter.partition(b"=")
-        keyword = keyword.upper()
-        if not esmtp or keyword not in _KEYWORDS:
-            raise SyntaxRefused(Reply(555, "5.5.4", ("Unknown parameter",)))
-        if keyword in given:
-            raise _bad_parameter("A parameter is given twice")
-        given.add(keyword)
-        if keyword == b"SIZE":
-            if not value.isdigit() or len(value) > 20:
-                raise _bad_parameter("SIZE=octets")
-            envelope = replace(envelope, declared_size=int(value))
-        elif keyword == b"BODY":
-            if value.upper() not in {b"7BIT", b"8BITMIME"}:
-                raise _bad_parameter("BODY is 7BIT or 8BITMIME")
-            envelope = replace(envelope, body=value.decode("ascii").upper())
-        else:
-            if equals:
-                raise _bad_parameter("SMTPUTF8 has no value")
-            envelope = replace(envelope, smtputf8=True)
-    return envelope
-
-
-def rcpt(argument: bytes, *, smtputf8: bool) -> Mailbox:
-    """The recipient of `TO:<path>`. Parameters were not offered and are refused."""
+def rcpt(argument: bytes, *, smtputf8: bool, esmtp: bool) -> Recipient:
+    """The recipient of `TO:<path> parameters`."""
     if argument[:3].upper() != b"TO:":
         raise syntax("RCPT TO:<address>")
-    mailbox, parameters = parse_path(argument[3:], smtputf8=smtputf8, what="forward")
+    mailbox, octets = parse_path(argument[3:], smtputf8=smtputf8, what="forward")
     assert mailbox is not None  # only a reverse-path may be null
-    if parameters:
-        raise SyntaxRefused(Reply(555, "5.5.4", ("Unknown parameter",)))
-    return mailbox
+    return Recipient(mailbox, parameters.of_rcpt(octets, esmtp=esmtp))
 
 
 def nothing(argument: bytes, word: str) -> None:
@@ -128,7 +102,3 @@ def nothing(argument: bytes, word: str) -> None:
 def syntax(form: str) -> SyntaxRefused:
     """501 with the form that would have been right."""
     return SyntaxRefused(Reply(501, "5.5.2", (f"Syntax: {form}",)))
-
-
-def _bad_parameter(why: str) -> SyntaxRefused:
-    return SyntaxRefused(Reply(501, "5.5.4", (why,)))

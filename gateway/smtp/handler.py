@@ -3,15 +3,16 @@
 `pipeline` is the handler; `worker` makes the settings from the configuration.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
-from gateway.mail.message import Message, MessageWriter
+from gateway.mail.message import SPOOL_ABOVE, Message
 from gateway.mail.reply import Reply
 from gateway.smtp.events import Rules
 from gateway.smtp.patience import Deadlines
+from gateway.smtp.trusted import Networks
 
 __all__ = ["Deadlines", "Handler", "Settings"]
 
@@ -21,6 +22,9 @@ class Handler(Protocol):
 
     def connected(self, session: Session) -> Awaitable[Reply | None]:
         """Before the banner. A reply (421) refuses the connection."""
+
+    def familiar(self, session: Session) -> bool:
+        """True when mail from the client's network was taken lately: its banner need not wait."""
 
     def greeted(self, session: Session) -> None:
         """HELO or EHLO was accepted."""
@@ -51,4 +55,7 @@ class Settings:
     deadlines: Deadlines = field(default_factory=Deadlines)
     greeting_delay: float = 0.1
     implicit_tls: bool = False
-    writer: Callable[[], MessageWriter] = MessageWriter
+    memory: int = 1_000_000_000  # octets of all messages, over all workers
+    spool_above: int = SPOOL_ABOVE
+    proxies: Networks = ()  # who must begin with a PROXY header
+    xclient: Networks = ()  # who may say XCLIENT

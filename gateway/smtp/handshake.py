@@ -45,18 +45,20 @@ async def upgraded(
     return None
 
 
-async def accepted(client: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext, ip: str) -> bool:
-    """Shakes hands on a new socket; then `protocol` gets its connection. False when that failed."""
+async def accepted(client: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext | None, ip: str) -> bool:
+    """Gives a new socket to `protocol`, after the handshake where there is a context. False when that failed."""
+    seconds = None if context is None else HANDSHAKE_SECONDS
     try:
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: protocol,
             client,
             ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS,
-            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            ssl_handshake_timeout=seconds,
+            ssl_shutdown_timeout=None if context is None else SHUTDOWN_SECONDS,
         )
     except OSError as why:
-        log.info("TLS handshake failed", client=ip, why=str(why))
+        log.info("connection failed" if context is None else "TLS handshake failed", client=ip, why=str(why))
+        client.close()
         return False
     return True
 

@@ -9,6 +9,7 @@ RFC 5321 section 4.5.3.2 (timeouts; ours may be shorter, for strangers are not w
 from dataclasses import dataclass
 from math import inf
 
+from gateway.smtp.chunks import ChunkReader
 from gateway.smtp.reader import DataReader
 
 LINGER_SECONDS = 3.0  # after our last word, for the client to read it: a reset would take it away
@@ -32,37 +33,41 @@ class Deadlines:
 class Patience:
     """The deadline of one client."""
 
-    __slots__ = ("_content_began", "_due", "_end", "_reader", "_times")
+    __slots__ = ("_content_began", "_due", "_end", "_message", "_times", "reader")
 
     def __init__(self, times: Deadlines, now: float) -> None:
         self._times = times
         self._end = now + times.session
         self._due = inf
-        self._reader: DataReader | None = None
+        #: Who reads the content that is awaited; `None` while a command is.
+        self.reader: DataReader | ChunkReader | None = None
+        self._message: DataReader | ChunkReader | None = None
         self._content_began = now
 
     def working(self) -> None:
         """It is our turn."""
-        self._due, self._reader = inf, None
+        self._due, self.reader = inf, None
 
     def command(self, now: float, *, greeted: bool) -> None:
         """A command is awaited."""
         self._due = min(now + (self._times.command if greeted else self._times.greeting), self._end)
-        self._reader = None
+        self.reader = self._message = None
 
-    def content(self, now: float, reader: DataReader) -> None:
-        """A message is awaited; `reader` knows how much of it has come."""
-        self._due = min(now + self._times.data, self._end)
-        self._reader, self._content_began = reader, now
+    def content(self, now: float, reader: DataReader | ChunkReader) -> None:
+        """A message is awaited; `reader` knows how much of it has come. All chunks of one have one deadline."""
+        if reader is not self._message:
+            self._message, self._content_began = reader, now
+        self._due = min(self._content_began + self._times.data, self._end)
+        self.reader = reader
 
     def leaving(self, now: float) -> None:
         """Our last word is said."""
-        self._due, self._reader = now + LINGER_SECONDS, None
+        self._due, self.reader = now + LINGER_SECONDS, None
 
     def over(self, now: float) -> bool:
         """True when the time is up, or the message comes too slowly."""
-        if self._reader is not None:
+        if self.reader is not None:
             elapsed = now - self._content_began
-            if elapsed > RATE_GRACE_SECONDS and self._reader.size < self._times.rate * elapsed:
+            if elapsed > RATE_GRACE_SECONDS and self.reader.size < self._times.rate * elapsed:
                 return True
         return now >= self._due

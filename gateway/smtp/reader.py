@@ -57,7 +57,8 @@ class DataReader:
                 return self._writer.finish()
             except Unavailable as why:
                 self._failed = str(why)
-        raise SyntaxRefused(Reply(452, "4.3.1", ("No room for the message now, try again later",)))
+        refused = SyntaxRefused(Reply(452, "4.3.1", ("No room for the message now, try again later",)))
+        raise refused from Unavailable(self._failed)  # the cause is for the log
 
     def abandon(self) -> None:
         """Drops what was read: the client is gone, or the connection will be."""
@@ -87,3 +88,4 @@ class DataReader:
             self._writer.write(piece)
         except Unavailable as why:
             self._failed = str(why)
+            self._writer.abandon()

@@ -1,30 +1,34 @@
 """A listener's door: accepts, counts, times and drains connections.
 
 Refuses at the banner what is over a limit: 421 4.3.2 in all, 421 4.7.0 from one network (`census`). One timer looks
-after all connections. Draining ends idle sessions at once and lets who is past the final dot have the reply.
-Each accepted socket is a `Connection`. Built by `worker`, one for each listener.
+after all connections, another feels the `pulse`: a busy worker stops accepting. Draining ends idle sessions at once
+and lets who is past the final dot have the reply. Each accepted socket comes through a `door` and is a `Connection`.
+Built by `worker`, one for each listener.
 
 RFC 5321 sections 3.8 (421), 4.5.3.2 (timeouts).
 """
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from socket import socket
 
 from gateway import metrics
 from gateway.clock import Clock
 from gateway.log import log
+from gateway.mail.envelope import Session
+from gateway.mail.message import MessageWriter
 from gateway.mail.reply import Reply
-from gateway.smtp.census import Census, canonical
+from gateway.mail.terms import Unavailable
+from gateway.smtp.census import Census
 from gateway.smtp.connection import GOING_DOWN, Connection
+from gateway.smtp.door import Door
 from gateway.smtp.handler import Deadlines, Handler, Settings
-from gateway.smtp.handshake import accepted
+from gateway.smtp.harvest import Harvest
+from gateway.smtp.pulse import BEAT_SECONDS, Pulse
+from gateway.smtp.visit import Visit
 
 __all__ = ["Deadlines", "Edge", "Handler", "Settings"]
-
-BACKLOG = 1024
-ACCEPTS = 64  # connections taken at one go
 
 
 class Edge:
@@ -47,34 +51,34 @@ class Edge:
         self.draining = False
         self.evicting = False  # the time for draining is up
         self.connections: set[Connection] = set()
+        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self._harvest = Harvest()
+        self._pulse = Pulse()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._servers: list[asyncio.Server] = []
-        self._listening: list[socket] = []  # with implicit TLS
+        self._doors: list[Door] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._heart: asyncio.TimerHandle | None = None
         self._left = asyncio.Event()  # set whenever a connection ends
 
     async def start(self, listening: socket) -> None:
         """Accepts on a bound socket, which then belongs to this edge."""
-        loop = asyncio.get_running_loop()
-        if self.settings.implicit_tls:
-            listening.listen(BACKLOG)
-            listening.setblocking(False)
-            self._listening.append(listening)
-            self._listen(listening)
-        else:
-            self._servers.append(await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG))
+        self._doors.append(Door(self, listening))
         if self._timer is None:
             self._tick()
+            self._beat(asyncio.get_running_loop().time())
 
     def stop_accepting(self) -> None:
         """New connections go to other workers, or find nobody."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-        for listening in self._listening:
-            asyncio.get_running_loop().remove_reader(listening)
-            listening.close()
-        self._listening.clear()
+        for door in self._doors:
+            door.close()
+
+    def look(self) -> None:
+        """Opens or shuts the doors, by how busy we are."""
+        for door in self._doors:
+            if self._pulse.busy:
+                door.pause()
+            else:
+                door.resume()
 
     async def drain(self, seconds: float) -> None:
         """Ends all sessions with 421 4.3.2: idle ones now, others at their next command or after `seconds`.
@@ -83,6 +87,8 @@ class Edge:
         """
         self.stop_accepting()
         self.draining = True
+        for door in self._doors:
+            await door.clear()
         for connection in list(self.connections):
             connection.retire()
         try:
@@ -93,8 +99,9 @@ class Edge:
             for connection in list(self.connections):
                 connection.evict()
             await self._deserted()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._heart):
+            if timer is not None:
+                timer.cancel()
 
     def sweep(self) -> None:
         """Looks for connections whose time is up. Runs by itself; tests with their own clock call it."""
@@ -104,6 +111,14 @@ class Edge:
 
     def admit(self, ip: str) -> Reply | None:
         """Counts the connection, or says why there is no room for it."""
+        refusal = self.refusal(ip)
+        if refusal is None:
+            self.census.take(ip)
+            metrics.connection_opened()
+        return refusal
+
+    def refusal(self, ip: str) -> Reply | None:
+        """Why there is no room for a connection from there."""
         settings = self.settings
         if self.draining:
             metrics.connection_refused("draining")
@@ -114,9 +129,32 @@ class Edge:
         if self.census.from_network(ip) >= settings.connections_per_network:
             metrics.connection_refused("network")
             return Reply(421, "4.7.0", ("Too many connections from your network",))
-        self.census.take(ip)
-        metrics.connection_opened()
         return None
+
+    def visit(self, session: Session) -> Visit:
+        """A session's way to the handler."""
+        clock = self.clock
+        return Visit(session, self.handler, self._harvest, room=self.room, pause=self._hold, now=clock.monotonic)
+
+    def room(self, octets: int) -> bool:
+        """True when a message of that size fits into memory now."""
+        fits = self.census.held() + octets <= self.settings.memory
+        if not fits:
+            metrics.memory_refused()
+        return fits
+
+    def writer(self) -> MessageWriter:
+        """Where a message is collected. Its octets count until it is closed."""
+        return MessageWriter(self.settings.spool_above, counted=self._hold_octets)
+
+    def _hold_octets(self, octets: int) -> None:
+        # Several messages may have been let in that only together are too large: the last ones give way.
+        if octets > 0 and not self.room(octets):
+            raise Unavailable("no memory for more mail (limits.memory)")
+        self.census.hold(octets)
+
+    async def _hold(self, seconds: float) -> None:
+        await self.pause(seconds)
 
     def dismiss(self, ip: str, connection: Connection | None = None) -> None:
         """Forgets a connection that was admitted."""
@@ -133,40 +171,6 @@ class Edge:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    # Implicit TLS (RFC 8314). The loops' servers would shake hands with everybody before the limits are looked at;
-    # and uvloop 0.23 reads on after `connection_made`, whatever that says, so the handshake cannot begin there.
-
-    def _accept(self, listening: socket) -> None:
-        for _ in range(ACCEPTS):
-            try:
-                client, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as why:  # no descriptor or no memory is left: a pause, else we would turn in circles
-                log.warning("cannot accept", why=str(why))
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(listening)
-                loop.call_later(1.0, self._listen, listening)
-                return
-            client.setblocking(False)
-            self.spawn(self._secure(client))
-
-    def _listen(self, listening: socket) -> None:
-        if listening in self._listening:
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
-
-    async def _secure(self, client: socket) -> None:
-        context = self.tls()
-        try:
-            ip = canonical(client.getpeername()[0])
-        except OSError:  # gone already
-            ip = ""
-        if not ip or context is None or self.admit(ip) is not None:
-            client.close()
-            return
-        if not await accepted(client, Connection(self, admitted=ip), context, ip):
-            self.dismiss(ip)
-
     async def _deserted(self) -> None:
         while self.connections:
             self._left.clear()
@@ -178,3 +182,13 @@ class Edge:
         times = self.settings.deadlines
         pause = min(1.0, min(times.greeting, times.command, times.data, times.session) / 4)
         self._timer = asyncio.get_running_loop().call_later(pause, self._tick)
+
+    def _beat(self, due: float) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        metrics.loop_late(now - due)
+        if self._pulse.beat(now - due, now):
+            log.warning("too busy to accept" if self._pulse.busy else "accepting again", late=round(now - due, 3))
+            metrics.accepting(not self._pulse.busy)
+            self.look()
+        self._heart = loop.call_later(BEAT_SECONDS, self._beat, now + BEAT_SECONDS)

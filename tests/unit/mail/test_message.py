@@ -191,3 +191,40 @@ def test_a_map_that_fails_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("mmap.mmap", no_map)
     with pytest.raises(Unavailable):
         writer.finish()
+
+
+@pytest.mark.parametrize("spool_above", [10, 10_000])
+def test_octets_are_counted_until_the_message_is_closed(spool_above: int) -> None:
+    held = 0
+
+    def counted(octets: int) -> None:
+        nonlocal held
+        held += octets
+
+    writer = MessageWriter(spool_above, counted=counted)
+    writer.write(b"x" * 100)
+    assert held == 100
+    writer.abandon()
+    writer.abandon()
+    assert held == 0
+    writer = MessageWriter(spool_above, counted=counted)
+    writer.write(b"x" * 100)
+    message = writer.finish()
+    writer.abandon()
+    assert held == 100
+    message.close()
+    message.close()
+    assert held == 0
+
+
+def test_what_could_not_be_spooled_is_given_back(tmp_path: Path) -> None:
+    held = 0
+
+    def counted(octets: int) -> None:
+        nonlocal held
+        held += octets
+
+    writer = MessageWriter(10, str(tmp_path / "nowhere"), counted)
+    with pytest.raises(Unavailable):
+        writer.write(b"x" * 100)
+    assert held == 0

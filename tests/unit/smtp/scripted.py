@@ -33,6 +33,7 @@ class House:
         self.reached: asyncio.Queue[str] = asyncio.Queue()
         self.gone = asyncio.Event()
         self.without_transaction = False
+        self.friend = False
 
     async def _at(self, word: str) -> None:
         self.happened.append(word)
@@ -46,6 +47,9 @@ class House:
         self.sessions.append(session)
         await self._at("connected")
         return self.replies.get("connected")
+
+    def familiar(self, session: Session) -> bool:
+        return self.friend
 
     def greeted(self, session: Session) -> None:
         self.happened.append(f"greeted {session.helo} {'ESMTP' if session.esmtp else 'SMTP'} {session.tls}".strip())

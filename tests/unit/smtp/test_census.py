@@ -83,3 +83,16 @@ def test_addresses_in_one_form() -> None:
     assert canonical("192.0.2.7") == "192.0.2.7"
     assert canonical("fe80::1%eth0") == "fe80::1"
     assert canonical("2001:db8::1") == "2001:db8::1"
+
+
+def test_memory_of_all_workers(table: int) -> None:
+    one, two = Census(table, 0, 2), Census(table, 1, 2)
+    one.hold(1)
+    assert two.held() == 1024  # what is published is rounded, what is counted is not
+    one.hold(1023)
+    assert two.held() == 1024
+    two.hold(5000)
+    assert one.held() == 1024 + 5120
+    one.hold(-1024)
+    two.hold(-5000)
+    assert one.held() == 0

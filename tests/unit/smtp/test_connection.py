@@ -352,44 +352,6 @@ def test_a_bug_of_ours_ends_the_session_softly(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(talk())
 
 
-def test_ipv4_in_ipv6_is_ipv4() -> None:
-    class Wire(asyncio.Transport):
-        def get_extra_info(self, name: str, default: object = None) -> object:
-            return {"peername": ("::ffff:192.0.2.7", 4000, 0, 0), "sockname": ("fe80::1%eth0", 25, 0, 2)}.get(name)
-
-    async def talk() -> None:
-        async with door() as place:
-            connection = Connection(place.edge)
-            connection.connection_made(Wire())
-            assert (connection._session.client_ip, connection._session.server_ip) == ("192.0.2.7", "fe80::1")
-            assert connection._work is not None
-            connection._work.cancel()
-            place.edge.dismiss("192.0.2.7", connection)
-
-    asyncio.run(talk())
-
-
-def test_a_peer_that_is_gone_already_is_nobody() -> None:
-    class Wire(asyncio.Transport):
-        aborted = False
-
-        def get_extra_info(self, name: str, default: object = None) -> object:
-            return None
-
-        def abort(self) -> None:
-            self.aborted = True
-
-    async def talk() -> None:
-        async with door() as place:
-            connection, wire = Connection(place.edge), Wire()
-            connection.connection_made(wire)
-            connection.connection_lost(None)
-            assert wire.aborted
-            assert place.house.happened == []
-
-    asyncio.run(talk())
-
-
 # TLS
 
 

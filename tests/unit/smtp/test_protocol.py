@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from gateway.mail.message import MessageWriter
 from gateway.mail.reply import Reply
-from gateway.smtp.events import Content, Event, Greeted, Mail, Rcpt, Rules, Say, StartTls
-from gateway.smtp.protocol import ERRORS_LIMIT, IDLE_COMMANDS_LIMIT, RCPT_COMMANDS_FACTOR, Dialogue
+from gateway.smtp.events import Become, Content, Event, Greeted, Mail, Rcpt, Rules, Say, StartTls
+from gateway.smtp.protocol import Dialogue
+from gateway.smtp.tally import ERRORS_LIMIT, IDLE_COMMANDS_LIMIT, RCPT_COMMANDS_FACTOR
 
 RULES = Rules("mx.example.com", message=1000, recipients=3, starttls="offered")
 OK = Reply(250, "2.1.0", ("OK",))
@@ -17,8 +18,12 @@ NO = Reply(550, "5.1.1", ("No such user",))
 class Talk:
     """Drives a dialogue: accepts everything but recipients that begin with `no`."""
 
-    def __init__(self, rules: Rules = RULES, *, tls: bool = False, tls_ready: bool = True) -> None:
-        self.dialogue = Dialogue(rules, tls=tls, tls_ready=lambda: tls_ready, writer=lambda: MessageWriter(100))
+    def __init__(
+        self, rules: Rules = RULES, *, tls: bool = False, tls_ready: bool = True, xclient: bool = False
+    ) -> None:
+        self.dialogue = Dialogue(
+            rules, tls=tls, tls_ready=lambda: tls_ready, writer=lambda: MessageWriter(100), xclient=xclient
+        )
         self.messages: list[bytes] = []
         self.ended: list[str] = []
         self.closed = False
@@ -51,6 +56,8 @@ class Talk:
                 said = Say(reply, ended=ended)
             case Greeted(_, _, reply, ended):
                 said = Say(reply, ended=ended)
+            case Become():
+                said = self.dialogue.become(Reply(220, "", ("again",)))
             case Say():
                 said = event
         if said.ended:
@@ -93,10 +100,11 @@ def test_ehlo_offers_what_we_have() -> None:
         assert isinstance(event, Greeted)
         return event.reply.text
 
-    usual = ("mx.example.com", "SIZE 1000", "PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+    usual = ("mx.example.com", "SIZE 1000", "PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "DSN")
+    usual += ("ENHANCEDSTATUSCODES", "LIMITS RCPTMAX=3")
     assert offered(Talk()) == (*usual, "STARTTLS")
     assert offered(Talk(tls=True)) == usual
-    assert offered(Talk(Rules("mx.example.com", 1000))) == usual
+    assert offered(Talk(Rules("mx.example.com", 1000, 3))) == usual
     assert offered(Talk(), b"HELO a.example\r\n") == ("mx.example.com",)
 
 
@@ -174,7 +182,7 @@ def test_a_refused_mail_opens_nothing() -> None:
         (b"STARTTLS\r\n", "STARTTLS", False),
         (b"QUIT\r\n", "QUIT", True),
         (b"NOOP\n", "refused", True),
-        (b"BDAT 3 LAST\r\n", "refused", True),
+        (b"BDAT all\r\n", "refused", True),
         (b"GET / HTTP/1.1\r\n", "refused", True),
         (b"RCPT TO:<bye@b.example>\r\n", "refused", True),
         (b"FOO\r\n" * (ERRORS_LIMIT + 1), "refused", True),
@@ -304,6 +312,115 @@ def test_hanging_up_drops_what_was_read() -> None:
     assert talk.say(b".\r\nNOOP\r\n") == []
 
 
+def test_chunks_make_a_message() -> None:
+    talk = Talk().mail()
+    assert talk.say(b"BDAT 6\r\nA: b\r\nBDAT 2\r\n\r\nBDAT 5 last\r\n\r\n.\r\nNOOP\r\n") == [
+        "250 2.0.0",
+        "250 2.0.0",
+        "250 2.0.0",
+        "250 2.0.0",
+    ]
+    assert talk.messages == [b"A: b\r\n\r\n\r\n.\r\n"], "a dot is content"
+    assert not talk.dialogue.in_transaction
+    assert talk.mail().say(b"BDAT 1\r\nxBDAT 0 LAST\r\n") == ["250 2.0.0", "250 2.0.0"]
+    assert talk.messages[1:] == [b"x\r\n"], "a last line without its end gets one"
+    assert talk.mail().say(b"BDAT 0 LAST\r\n") == ["250 2.0.0"]
+    assert talk.messages[2:] == [b""]
+
+
+def test_between_chunks() -> None:
+    talk = Talk().mail()
+    assert talk.say(b"BDAT 3\r\na\r\n") == ["250 2.0.0"]
+    reading = talk.dialogue.reading
+    assert reading is not None
+    assert reading.size == 3
+    assert talk.say(b"DATA\r\nRCPT TO:<b@b.example>\r\nMAIL FROM:<>\r\nNOOP\r\n") == ["503 5.5.1"] * 3 + ["250 2.0.0"]
+    assert talk.dialogue.reading is reading
+    assert talk.say(b"RSET\r\n") == ["250 2.0.0"]
+    assert talk.dialogue.reading is None
+    assert talk.ended == ["RSET"]
+    assert talk.mail().say(b"DATA\r\n") == ["354"]
+    assert talk.say(b"x\r\n.\r\n") == ["250 2.0.0"]
+    assert talk.messages == [b"x\r\n"], "nothing of the chunk is left"
+
+
+@pytest.mark.parametrize(
+    ("before", "replies"),
+    [
+        (b"", ["503 5.5.1"]),
+        (b"HELO a\r\n", ["503 5.5.1"]),
+        (b"EHLO a\r\n", ["503 5.5.1"]),
+    ],
+)
+def test_a_chunk_out_of_turn_is_read_and_dropped(before: bytes, replies: list[str]) -> None:
+    talk = Talk()
+    talk.say(before)
+    assert talk.say(b"BDAT 12\r\nRSET\r\nQUIT\r\n") == replies
+    assert talk.say(b"NOOP\r\n") == ["250 2.0.0"]
+    assert not talk.closed
+    talk.say(b"EHLO a\r\n")
+    assert talk.say(b"MAIL FROM:<>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n") == ["250 2.1.0", "503 5.5.1", "250 2.0.0"]
+    assert talk.messages == []
+
+
+def test_a_chunk_in_clear_text_where_tls_is_required() -> None:
+    talk = Talk(Rules("mx.example.com", starttls="required"))
+    talk.say(b"EHLO a\r\n")
+    assert talk.say(b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n") == ["530 5.7.0", "250 2.0.0"]
+
+
+def test_a_message_of_chunks_over_the_limit() -> None:
+    talk = Talk().mail()
+    assert talk.say(b"BDAT 900\r\n" + b"x" * 900) == ["250 2.0.0"]
+    assert talk.say(b"BDAT 5000\r\n" + b"QUIT\r\n" * 100) == []
+    assert talk.say(b"x" * 4400 + b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n") == ["552 5.3.4", "503 5.5.1", "250 2.0.0"]
+    assert talk.messages == []
+    assert talk.ended == ["content refused: The message is larger than 1000 octets"]
+
+
+def test_smuggling_by_chunks_is_refused_and_closes() -> None:
+    for octets in (b"a\nb\r\n", b"a\rb\r\n", b"a\0\r\n", b"a\r", b"\n"):
+        talk = Talk().mail()
+        said = talk.say(b"BDAT %d LAST\r\n%bMAIL FROM:<>\r\n" % (len(octets), octets))
+        assert said == ["554 5.6.0"], octets
+        assert talk.closed
+    talk = Talk().mail()  # a CRLF across two chunks is one
+    assert talk.say(b"BDAT 2\r\na\rBDAT 1 LAST\r\n\n") == ["250 2.0.0", "250 2.0.0"]
+    assert talk.messages == [b"a\r\n"]
+
+
+def test_dsn_parameters_stay_with_the_envelope() -> None:
+    talk = Talk()
+    talk.say(b"EHLO a\r\n")
+    talk.dialogue.receive(b"MAIL FROM:<a@a.example> RET=hdrs ENVID=QQ+2B3\r\n")
+    event = talk.dialogue.next_event()
+    assert isinstance(event, Mail)
+    assert event.envelope.parameters == (("RET", "hdrs"), ("ENVID", "QQ+2B3"))
+    talk.dialogue.decide(OK)
+    talk.dialogue.receive(b"RCPT TO:<b@b.example> ORCPT=rfc822;B+40b NOTIFY=SUCCESS,delay\r\n")
+    event = talk.dialogue.next_event()
+    assert isinstance(event, Rcpt)
+    assert event.recipient.parameters == (("ORCPT", "rfc822;B+40b"), ("NOTIFY", "SUCCESS,delay"))
+
+
+def test_xclient_is_for_the_trusted() -> None:
+    assert Talk().say(b"XCLIENT ADDR=192.0.2.1\r\n") == ["550 5.7.0"]
+    talk = Talk(xclient=True)
+    assert talk.say(b"EHLO a\r\n") == ["250"]
+    assert talk.say(b"XCLIENT ADDR=x\r\n") == ["501 5.5.4"]
+    assert talk.say(b"XCLIENT ADDR=192.0.2.1\r\n") == ["220"]
+    assert talk.say(b"MAIL FROM:<>\r\n") == ["503 5.5.1"]
+    talk = Talk(xclient=True).mail()
+    assert talk.say(b"XCLIENT ADDR=192.0.2.1\r\n") == ["503 5.5.1"]
+    assert talk.closed
+    talk = Talk(xclient=True)
+    assert talk.say(b"XCLIENT ADDR=192.0.2.1\r\nEHLO a\r\n") == ["503 5.5.0"]
+    talk = Talk(xclient=True)
+    talk.dialogue.receive(b"XCLIENT ADDR=192.0.2.1\r\n")
+    assert isinstance(talk.dialogue.next_event(), Become)
+    assert talk.dialogue.become(Reply(421, "4.3.2", ("No",))).close
+
+
 TURNS = st.lists(
     st.lists(
         st.sampled_from(
@@ -320,6 +437,7 @@ TURNS = st.lists(
                 b"x" * 600,
             ]
             + [b"QUIT\r\n", b"x", b"DAT", b"A: b\r\n\r\n..\r\n", b"\r\n.\r\n", b".\r\n", b"GET /\r\n", b"\xff\r\n"]
+            + [b"BDAT 3\r\n", b"BDAT 0\r\n", b"BDAT 6 LAST\r\n", b"BDAT 700\r\n", b"BDAT\r\n", b"abc", b"\r\n"]
         ),
         max_size=6,
     ).map(b"".join),
@@ -334,6 +452,14 @@ LAST = st.lists(
 @given(TURNS, LAST)
 def test_whole_or_octet_by_octet_the_same(turns: list[bytes], last: list[bytes]) -> None:
     whole, single = Talk(), Talk()
+    try:
+        _compare(whole, single, turns, last)
+    finally:  # content that has no end yet
+        for talk in (whole, single):
+            talk.dialogue.hang_up(Reply(421, "4.4.2", ("Bye",)), "")
+
+
+def _compare(whole: Talk, single: Talk, turns: list[bytes], last: list[bytes]) -> None:
     for turn, end in zip(turns, last, strict=False):
         octets = turn + end
         replies = whole.say(octets)

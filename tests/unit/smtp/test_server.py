@@ -308,10 +308,14 @@ def test_a_machine_without_descriptors_pauses(certificates: Certificates) -> Non
     async def talk() -> None:
         settings = Settings(RULES, greeting_delay=0.0, implicit_tls=True)
         async with door(settings=settings, tls=lambda: certificates.server) as place:
-            listening = place.edge._listening[0]
-            with Exhausted() as exhausted:
-                place.edge._accept(exhausted)
-            assert place.edge._listening == [listening]
+            listening, place.edge._doors[0]._listening = place.edge._doors[0]._listening, Exhausted()
+            place.edge._doors[0].pause()
+            place.edge._doors[0]._paused = False  # as if the loop had called just now
+            place.edge._doors[0]._accept()
+            assert place.edge._doors[0]._paused
+            place.edge._doors[0]._listening.close()
+            place.edge._doors[0]._listening = listening
+            place.edge.look()
             client = await place.connect(context=certificates.client())
             await client.close()
 
