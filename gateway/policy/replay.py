@@ -159,7 +159,7 @@ class Tally:
             word = "unknown"
         elif before.kind is not after.kind:
             word = f"newly {after.kind}"
-        elif before.tags != after.tags and after.kind is not Kind.REFUSED and not after.unknown:
+        elif after.kind in {Kind.ACCEPTED, Kind.QUARANTINED} and _other_tags(before, after):
             word = "newly tagged"
         else:
             self.same += 1
@@ -193,6 +193,12 @@ class Tally:
                 for word, found in self.examples.items()
             },
         }
+
+
+def _other_tags(before: Ending, after: Ending) -> bool:
+    """True when it is certain that other fields are added: what lacks may belong to a rule that could not be decided."""
+    one, two = set(before.tags), set(after.tags)
+    return bool((two - one and not before.unknown) or (one - two and not after.unknown))
 
 
 def _plain(ending: Ending) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """gatepost policy explain, replay, diff, schema and check --failures: what is printed, and the exit status."""
 
+import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli.policy import app
+from gateway.cli.policy.replay import watched
 from gateway.clock import ManualClock, SystemClock
-from gateway.journal import Asked, Entry, Journal, Judged
+from gateway.journal import Asked, Entry, Journal, Judged, Reader
 from gateway.policy.cases import CLEAN
 from gateway.policy.vocabulary import RECIPIENT_FACTS
 
@@ -175,3 +178,74 @@ def test_schema_and_failures(folder: Path) -> None:
     found = json.loads(call("check", "--policies", folder, "--failures", "--json").stdout)["failures"]
     assert found["rows"][0]["down"] is None
     assert {row["down"]: row["deferred"] for row in found["rows"]}["dmarc"] == 1
+
+
+@pytest.fixture
+def configured(tmp_path: Path, journal: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a configuration that names the journal and the policies; it is where commands run."""
+    (folder / "lists").mkdir()
+    (folder / "lists" / "bad.txt").write_text("bank.example\n")
+    (tmp_path / "gatepost.yaml").write_text(
+        "hostname: mx.example.com\n"
+        'listeners: [{bind: "127.0.0.1:0", starttls: off}]\n'
+        "domains: {example.com: {backend: main}}\n"
+        'backends: {main: {hosts: "127.0.0.1:1"}}\n'
+        "policies: old\nlists: old/lists\nstate: sqlite:state.db\n"
+        f"journal: {{path: {journal}, keep: 30d}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "gatepost.yaml"
+
+
+def test_the_configuration_that_lies_here_is_the_one_meant(configured: Path, softer: Path) -> None:
+    assert "verdict: reject by dmarc-reject" in call("explain", "T00000000001").stdout
+    assert call("replay", "--policies", "old").exit_code == 0
+    assert call("replay", "--policies", softer, "-c", configured).exit_code == 1
+    assert call("diff", "old", softer, "-c", configured, "--since", "1h").exit_code == 1
+    assert call("check", "-c", configured).exit_code == 0
+    # A folder without lists of its own is tried with the configured ones.
+    (softer / "a.yaml").write_text("rules: [{id: a, when: dmarc.domain in lists.bad, then: reject}]\n")
+    tried = json.loads(call("replay", "--policies", softer, "--json").stdout)
+    assert (tried["newly_refused"], tried["same"], tried["by_another_rule"]) == (0, 3, 3)
+    assert json.loads(call("diff", "old", softer, "-c", configured, "--json").stdout)["journal"]["same"] == 3
+    configured.write_text("hostname: mx\n")
+    told = call("replay", "--policies", "old", "--json")
+    assert (told.exit_code, json.loads(told.stdout)["ok"]) == (1, False)
+
+
+def test_a_bar_where_a_person_watches(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    reader = Reader(journal)
+    assert [entry.id for entry in watched(reader, 0.0)] == [
+        "T00000000001",
+        "T00000000002",
+        "T00000000003",
+        "T00000000009",
+    ]
+    assert [entry.id for entry in watched(reader, ENTRY.time + 1)] == []
+    reader.close()
+
+
+def test_what_differs_is_shown_with_what_was_not_on_record(journal: Path, softer: Path) -> None:
+    (softer / "a.yaml").write_text(
+        RULES + "  - {id: seen, when: dnsbl.score > 5, then: {note: x}}\n"
+        "  - {id: mark, when: client.tls, always: true, then: {tag: {name: X-Tls, value: 'yes'}}}\n"
+    )
+    writer = Journal(journal, 3600.0, ManualClock(ENTRY.time))
+    accepted = {name: value for name, value in FACTS.items() if not name.startswith("dnsbl.")}
+    for number in range(20, 27):
+        writer.record(replace(ENTRY, id=f"T{number:011d}", facts=accepted, judged=Judged("accept"), rule=""))
+    writer.close()
+    ran = call("replay", "--policies", softer, "--journal", journal)
+    assert ran.exit_code == 1, ran.stdout
+    assert "newly tagged              7" in ran.stdout
+    assert "dnsbl.score: 7" in ran.stdout
+    (softer / "a.yaml").write_text((softer / "a.yaml").read_text().replace("dnsbl.score > 5", "arc.trusted"))
+    ran = call("replay", "--policies", softer, "--journal", journal)
+    assert "newly tagged              7" in ran.stdout
+    assert "and 2 more" in ran.stdout
+    assert "[X-Tls: yes]" in ran.stdout

@@ -108,6 +108,16 @@ def test_texts_that_the_journal_cut_are_unknown() -> None:
     assert told("{id: a, when: message.subject == 'a', then: reject}", cut).unknown == {"message.subject": 1}
 
 
+def test_a_field_is_new_for_certain_or_not_told() -> None:
+    tags = "{id: a, when: client.tls, then: {tag: {name: X-A, value: b}}}, "
+    blind = replace(ENTRY, facts={name: value for name, value in FACTS.items() if name != "arc.trusted"})
+    unknown = tags + "{id: b, when: arc.trusted, then: {tag: {name: X-B, value: c}}}"
+    assert told(unknown, blind).counts == {"newly tagged": 1}  # X-A, whatever becomes of X-B
+    had = replace(blind, judged=Judged("accept", tags=(("X-A", "b"), ("X-B", "c"))))
+    assert told(unknown, had).counts == {}  # X-B may still be there
+    assert told(tags, had).counts == {"newly tagged": 1}
+
+
 def test_failed_checks_are_failed_again() -> None:
     down = replace(ENTRY, facts={**FACTS, "dmarc.result": "temperror"}, failed={"dmarc": "SERVFAIL"})
     assert told("{id: a, when: dmarc.result == 'fail', then: reject}", down).counts == {"newly deferred": 1}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from policy_folder import policy
 
 from gateway.mail.terms import Stage
@@ -9,6 +10,7 @@ from gateway.policy.cases import CLEAN
 from gateway.policy.outcome import Step, Word
 from gateway.policy.rules import Action
 from gateway.policy.scene import Scene, given, play
+from gateway.policy.tests import run
 
 RULES = policy(
     """\
@@ -73,6 +75,11 @@ def test_a_changed_fact() -> None:
     assert one.changed("arc.trusted", True).facts["arc.trusted"] is True
     assert replace(one, size=None).changed("message.size", 6).size is None
     assert one.recipient == "user@example.com"
+
+
+def test_a_test_gives_every_fact() -> None:
+    with pytest.raises(ValueError, match=r"asked for spf.result at RCPT"):
+        run(RULES, {})
 
 
 def test_steps() -> None:
