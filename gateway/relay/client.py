@@ -8,6 +8,7 @@ RFC 5321, 2920 (pipelining), 3030 (CHUNKING), 3207 (STARTTLS). Called by `hosts`
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,6 +24,7 @@ from gateway.tls import Trust
 _RESET_SECONDS = 5.0  # our client waits for its answer meanwhile
 #: For the first reply on a kept connection: a firewall may have forgotten it, and then nobody ever answers.
 _KEPT_SECONDS = 20.0
+_HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")  # what can be said again in a command
 #: Replies to a command that is not known, or not here: said of a mail they would blame its sender.
 _NOT_KNOWN = frozenset({500, 501, 502, 503, 504})
 
@@ -272,7 +274,8 @@ class Connection:
         if response.code != 220:  # it would take every stranger for us, with all that it allows us
             raise OutOfPlace(f"{response.code} in reply to XCLIENT: is it configured to trust us?")
         self._masked = True
-        self.features = await _ehlo(self._wire, self._hostname)  # the dialogue begins anew, inside the same TLS
+        # The dialogue begins anew inside the same TLS, and the client greets: Postfix takes its name from here.
+        self.features = await _ehlo(self._wire, client.helo if _HELO.fullmatch(client.helo) else self._hostname)
 
     async def _reset(self) -> None:
         """Leaves no half transaction behind, or closes. The answer is known: a failure here does not change it."""

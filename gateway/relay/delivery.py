@@ -22,7 +22,19 @@ from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Recipient, Transaction
 from gateway.mail.reply import Reply
 from gateway.relay.client import Answer, Connection
-from gateway.relay.fate import Broken, Delivered, Fate, InDoubt, Refused, Step, Unknown, passed_on, temporary
+from gateway.relay.fate import (
+    Broken,
+    Busy,
+    Delivered,
+    Fate,
+    InDoubt,
+    Refused,
+    Step,
+    Unknown,
+    about_us,
+    passed_on,
+    temporary,
+)
 from gateway.relay.hosts import Hosts
 from gateway.relay.introduction import Introduction
 from gateway.relay.outgoing import Outgoing
@@ -97,7 +109,7 @@ class Relay:
         with self._under_way():
             fate = await self._deliver(backend, mail)
         if recipient is not None and isinstance(fate, Refused):
-            return Refused(temporary(fate.reply))
+            return Refused(temporary(fate.reply), fate.why)
         return fate
 
     def _told(self, backend: str, tx: Transaction, name: str) -> Introduction | None:
@@ -131,18 +143,24 @@ class Relay:
 
     async def _deliver(self, backend: str, mail: Outgoing) -> Fate:
         async def talk(connection: Connection) -> tuple[Answer | Reply, str]:
+            host = str(connection.endpoint)
             unfit = mail.unfit(connection.features)
-            return unfit or await connection.transact(mail), str(connection.endpoint)
+            if unfit is not None:
+                return unfit, host
+            answer = await connection.transact(mail)
+            if about_us(answer.response) and answer.step is not Step.DOT:  # nothing was handed over yet
+                raise Busy(host, answer.response)
+            return answer, host
 
         try:
             deadline = asyncio.get_running_loop().time() + self._seconds
             answer, host = await self._hosts[backend].converse(deadline, talk)
         except InDoubt as why:
-            return Unknown(why.reply)
+            return Unknown(why.reply, why.why)
         except Broken as why:
-            return Refused(why.reply)
+            return Refused(why.reply, why.why)
         if isinstance(answer, Reply):
-            return Refused(answer)
+            return Refused(answer, f"{host} does not offer what the mail needs")
         if answer.delivered:
             return Delivered(passed_on(answer.response), host)
         reply = passed_on(answer.response)
@@ -153,7 +171,7 @@ class Relay:
             # One refusal cannot be told for the others, and one that contradicts an earlier yes is to be asked again.
             if asked.verified or len(mail.recipients) > 1:
                 reply = temporary(reply)
-        return Refused(reply)
+        return Refused(reply, f"{host} refused at {answer.step.name}")
 
 
 def _lifetimes(backend: Backend) -> Lifetimes | None:

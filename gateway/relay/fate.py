@@ -17,6 +17,7 @@ from gateway.relay.response import Response
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?: +|$)")
 _LINES = 5  # of a backend's text that we repeat
 _TEXT = 300  # characters of one line
+_NOT_US = "The mail server does not serve us now; try again later"
 #: Refusals of the gateway itself, not of the mail: closing, and everything about authentication (RFC 4954).
 _ABOUT_US = frozenset({421, 530, 534, 535, 538})
 
@@ -44,9 +45,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The backend does not have the mail, and said or showed so."""
+    """The backend does not have the mail, and said or showed so. `why` is for the operator, not for the client."""
 
     reply: Reply
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Unknown:
     """The dot was sent and no usable reply came: the backend may have the mail. The sender keeps it (RFC 1047)."""
 
     reply: Reply
+    why: str = ""
 
 
 Fate = Delivered | Refused | Unknown
@@ -71,6 +74,14 @@ class Broken(Exception):  # noqa: N818 - a state of the connection, named after 
 
 class Lost(Broken):
     """Closed, reset, or silent beyond the deadline."""
+
+
+class Busy(Broken):
+    """It says that it does not serve us now: 421, or a wish for authentication. Another host may."""
+
+    def __init__(self, host: str, response: Response) -> None:
+        super().__init__(f"{host}: {response.code} {' '.join(response.lines)[:_TEXT]}")
+        self.reply = passed_on(response)
 
 
 class Unreachable(Broken):
@@ -114,16 +125,22 @@ def means_yes(step: Step, response: Response) -> bool:
     raise OutOfPlace(f"{response.code} in reply to {step.name}")
 
 
+def about_us(response: Response) -> bool:
+    """True for a refusal of the gateway itself, not of the mail."""
+    return response.code in _ABOUT_US
+
+
 def passed_on(response: Response) -> Reply:
     """A 250 or a refusal of the backend as our own reply."""
-    code = 451 if response.code in _ABOUT_US else response.code
+    code = 451 if about_us(response) else response.code
     match = _ENHANCED.match(response.lines[0])
     status = "0.0"
     # RFC 2034 section 4: the class of the status is the class of the code. A backend that contradicts itself is
     # believed in its code alone.
     if match and match[1] == str(response.code)[0]:
         status = f"{int(match[2])}.{int(match[3])}"
-    lines = [_words(line) for line in response.lines[:_LINES]]
+    # What it says about our address or our credentials is no stranger's business; the log has it.
+    lines = [_NOT_US] if about_us(response) else [_words(line) for line in response.lines[:_LINES]]
     return Reply.of(code, f"{code // 100}.{status}", *lines)
 
 

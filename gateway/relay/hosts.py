@@ -1,14 +1,15 @@
 """The hosts of one backend: tried in their order, within one deadline, a dead one last for a while.
 
 `converse` borrows a connection for one dialogue. A kept connection that turns out dead before it answered anything is
-replaced by a new one once, in silence: a backend that closes idle connections costs a reconnect, never a 451. No
-dialogue is ever repeated after its dot.
+replaced by a new one once, in silence: a backend that closes idle connections costs a reconnect, never a 451. A host
+that breaks off, is silent or says 421 is put aside, and the dialogue is held with the next one. No dialogue is ever
+repeated after its dot.
 
 Called by `delivery` and `recipients`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,21 +63,27 @@ class Hosts:
 
     async def converse(self, deadline: float, talk: Callable[[Connection], Awaitable[T]]) -> T:
         """What `talk` makes of a connection. Raises `Broken`, and `InDoubt` when it broke after the dot."""
-        fresh = False
+        fresh, tried = False, dict[Endpoint, Broken]()
         while True:
-            pool, connection = await self._take(deadline, fresh)
+            pool, connection = await self._take(deadline, fresh, tried)
             kept = connection.transactions > 0
             try:
                 async with asyncio.timeout_at(deadline):
                     return await talk(connection)
             except (Broken, TimeoutError) as why:
                 broken = why if isinstance(why, Broken) else Lost("the mail server is silent")
-                log.info("backend connection broke", backend=self.name, host=str(connection.endpoint), why=broken.why)
+                endpoint = connection.endpoint
+                log.info("backend connection broke", backend=self.name, host=str(endpoint), why=broken.why)
                 if connection.dot_sent:
                     raise InDoubt(broken) from None
-                if fresh or not kept or connection.answered:
+                if kept and not fresh and not connection.answered:
+                    fresh = True
+                    continue
+                fresh = False
+                tried[endpoint] = broken
+                self._failed(endpoint, broken.why)
+                if isinstance(why, TimeoutError):
                     raise broken from None
-                fresh = True
             except BaseException:
                 connection.abort()
                 raise
@@ -88,23 +95,21 @@ class Hosts:
         for pool in self._pools.values():
             await pool.close()
 
-    async def _take(self, deadline: float, fresh: bool) -> tuple[Pool, Connection]:
+    async def _take(self, deadline: float, fresh: bool, tried: Mapping[Endpoint, Broken]) -> tuple[Pool, Connection]:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(deadline):
                 targets = await self._targets.now()
         except TimeoutError:
             raise Unreachable("the hosts were not known in time") from None
-        order = self._in_order(targets)
-        failure: Broken | None = None
+        order = [target for target in self._in_order(targets) if target.endpoint not in tried]
+        failure: Broken | None = next(reversed(tried.values()), None)
         for index, target in enumerate(order):
             pool = self._pool(target)
             # Each host gets an equal part of what is left, and so does the dialogue that follows.
             left = (deadline - loop.time()) / (len(order) - index + 1)
             try:
-                return pool, await pool.take(
-                    open_by=loop.time() + min(left, _OPEN_SECONDS), wait_until=deadline, fresh=fresh
-                )
+                return pool, await pool.take(open_within=min(left, _OPEN_SECONDS), wait_until=deadline, fresh=fresh)
             except Broken as why:
                 # Trouble with trust is what an operator must see; it outlives a later host that is just down.
                 failure = failure if isinstance(failure, Untrusted) else why

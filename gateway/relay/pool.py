@@ -92,8 +92,12 @@ class Pool:
         """How many connections wait for work."""
         return len(self._idle)
 
-    async def take(self, *, open_by: float, wait_until: float, fresh: bool = False) -> Connection:
-        """A connection, to be given back. Raises `Broken`; both limits are times of the loop."""
+    async def take(self, *, open_within: float, wait_until: float, fresh: bool = False) -> Connection:
+        """A connection, to be given back. Raises `Broken`.
+
+        `open_within` is how many seconds opening may take once there is a place; `wait_until` a time of the loop.
+        """
+        waited = False
         while True:
             self._idle = [entry for entry in self._idle if entry[0].usable]
             now = self._clock.monotonic()
@@ -103,7 +107,12 @@ class Pool:
             self._retire({self._idle[index][0] for index in choice.retire})
             if choice.action == "wait":
                 await self._wait(wait_until)
+                waited = True
                 continue
+            open_by = min(wait_until, asyncio.get_running_loop().time() + open_within)
+            if waited and chosen is None and open_by - asyncio.get_running_loop().time() < open_within / 2:
+                self._wake()
+                raise Congested("no time was left to open a connection")  # the line took it: the host is well
             self.busy += 1
             if chosen is not None:
                 self._idle = [entry for entry in self._idle if entry[0] is not chosen]

@@ -63,6 +63,7 @@ class Known:
 
     answer: Answered
     reply: Reply | None = None
+    why: str = ""  # of a backend that could not be asked, for the operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class Recipients:
             answer = await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, _question(mailbox))
             return answer if isinstance(answer, Known) else await self._judged(mailbox, answer, lifetimes)
         except Broken as why:
-            return Known(Answered.UNKNOWN, why.reply)
+            return Known(Answered.UNKNOWN, why.reply, why.why)
         finally:
             self._flights.pop(mailbox, None)  # not before the store has the answer: who comes then asks nobody
 
