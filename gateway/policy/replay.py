@@ -196,7 +196,7 @@ class Tally:
 
 
 def _other_tags(before: Ending, after: Ending) -> bool:
-    """True when it is certain that other fields are added: what lacks may belong to a rule that could not be decided."""
+    """True when other fields are added for certain: one that lacks may belong to a rule that could not be decided."""
     one, two = set(before.tags), set(after.tags)
     return bool((two - one and not before.unknown) or (one - two and not after.unknown))
 
