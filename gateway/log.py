@@ -2,7 +2,8 @@
 
 structlog binds and renders. A line is printable ASCII: what a stranger said can never make a second line (CWE-117), and
 no escape sequence, C1 control or letter that turns the writing direction reaches a terminal (CWE-150). Levels: `info`
-one line a transaction and life-cycle events, `warning` what an operator should mend, `error` our bugs with their traceback.
+one line a transaction and life-cycle events, `warning` what an operator should mend, `error` our bugs with their
+traceback.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""CPU of one verdict with cached DNS: DKIM at three sizes, SPF with five includes, DMARC.
+"""CPU of one verdict with cached DNS: DKIM at three sizes and under attack, an ARC seal, SPF with five includes, DMARC.
 
     .venv/bin/python -m tests.bench.verdicts
 
@@ -14,8 +14,10 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from gateway.checks.arc import ArcFact
 from gateway.checks.dkim import Dkim, DkimFact, Signature
 from gateway.checks.dmarc import judge
+from gateway.checks.seal import Sealer
 from gateway.checks.spf import SpfFact, check_host
 from gateway.clock import ManualClock
 from gateway.dns.resolver import Resolver
@@ -23,6 +25,7 @@ from gateway.dns.zone import Zone
 from gateway.mail.message import Message
 from gateway.mail.terms import Result
 
+NOW = 1_700_000_000.0
 PLAIN = b"All work and no play makes a message of seventy-odd octets a line, so.\r\n"
 UNTIDY = b"All\twork  and no play\tmakes  a message of seventy-odd octets a line. \r\n"
 HEAD = (
@@ -51,6 +54,29 @@ def signed(key: rsa.RSAPrivateKey, size: int, line: bytes) -> bytes:
     form = (b"relaxed", b"relaxed")
     names = [b"from", b"to", b"subject", b"date", b"message-id", b"mime-version", b"content-type"]
     return bytes(dkim.sign(octets, b"s1", b"sender.example", pem, canonicalize=form, include_headers=names)) + octets
+
+
+def hostile() -> bytes:
+    """The dearest header we could think of: twelve signatures, each with a full `h=`, over 250 KB of header."""
+    names = ":".join(["from"] + ["x-y"] * 998)
+    fields = [
+        f"DKIM-Signature: v=1; a=rsa-sha256; c={'simple' if n % 2 else 'relaxed'}/relaxed; d=d{n}.example; s=s;"
+        f" h={names}; bh={base64.b64encode(bytes(32)).decode()}; b={base64.b64encode(b'x' * 512).decode()}"
+        for n in range(12)
+    ]
+    rest = ["From: sue@d1.example"] + ["X-Y: " + "a  " * 66] * 950
+    return "".join(field + "\r\n" for field in [*fields, *rest]).encode() + b"\r\nbody\r\n"
+
+
+def _largest(number: int) -> str:
+    """A key record of 4,096 bit with the largest exponent that is taken. No prime stands behind it."""
+    public = rsa.RSAPublicNumbers((1 << 32) + 1, (1 << 4096) - 159 - 2 * number).public_key()
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return f"v=DKIM1; p={base64.b64encode(der).decode()}"
+
+
+#: Four keys at each name; two of them are tried.
+TRAPS = {f"s._domainkey.d{n}.example": {"TXT": [_largest(4 * n + m) for m in range(4)]} for n in range(12)}
 
 
 async def price(once: Once, times: int, turns: int = 7) -> float:
@@ -91,6 +117,21 @@ async def main() -> None:
             assert (await check.verify(Message.from_octets(octets)))[0].result is Result.PASS
 
         row(name, await price(dkim_once, times), goal)
+
+    trap = Message.from_octets(hostile())
+    traps = Resolver(Zone(TRAPS), clock)
+
+    async def trap_once() -> None:
+        assert (await Dkim(traps, clock).verify(trap))[0].result is Result.FAIL
+
+    row("DKIM, hostile: see the source", await price(trap_once, 3), 20.0)
+    sealer = Sealer("sender.example", "s1", key)
+    mail = Message.from_octets(signed(key, 4_000, PLAIN))
+
+    async def seal_once() -> None:
+        assert await sealer.seal(mail, (), "mx.example.com", ["spf=pass", "arc=none"], ArcFact(Result.NONE), NOW)
+
+    row("ARC seal rsa-2048, 4 KB", await price(seal_once, 50), 0.0)
 
     async def spf_once() -> None:
         assert (await check_host(resolver, "192.0.2.1", "mx.sender.example", "sue@sender.example")).result == "fail"
