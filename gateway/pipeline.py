@@ -222,6 +222,7 @@ class Journey:
         known = known or await house.relay.known(backend, self.tx, recipient.mailbox)
         self._heard(own, known, verdict, taken=known.reply is None)
         if known.reply is not None:
+            self.account.fate_detail = known.why or self.account.fate_detail
             return self._refuse(Stage.RCPT, known.reply, address)
         if self._group is None:
             self._backend, self._group, self._first = backend, group, progress
@@ -316,7 +317,7 @@ class Journey:
         fate = await house.relay.deliver(backend, self.tx, fields, gone, target, client_name=client_name)
         self.account.timings["relay"] = seconds = house.clock.monotonic() - started
         self.account.fate = type(fate).__name__.lower()
-        self.account.fate_detail = fate.host if isinstance(fate, Delivered) else ""
+        self.account.fate_detail = fate.host if isinstance(fate, Delivered) else fate.why
         metrics.relay(backend, self.account.fate, seconds)
         if isinstance(fate, Delivered):
             action = Action.QUARANTINE if quarantined else Action.ACCEPT
@@ -387,7 +388,7 @@ class Journey:
             self._say(Stage.DATA, action, reply)
         elif self.tx.envelope.recipients:
             self.account.fate = "aborted"
-        self.account.fate_detail = why
+        self.account.fate_detail = self.account.fate_detail or why
         self._close()
         self.facts.cancel()
 

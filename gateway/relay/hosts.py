@@ -103,7 +103,7 @@ class Hosts:
         except TimeoutError:
             raise Unreachable("the hosts were not known in time") from None
         order = [target for target in self._in_order(targets) if target.endpoint not in tried]
-        failure: Broken | None = next(reversed(tried.values()), None)
+        failure: Broken | None = [*tried.values()][-1] if tried else None
         for index, target in enumerate(order):
             pool = self._pool(target)
             # Each host gets an equal part of what is left, and so does the dialogue that follows.

@@ -70,9 +70,9 @@ def test_250_to_the_dot(tmp_path: Path, loop: str) -> None:
         (b"554 4.1.1 contradicts itself\r\n", 554, "5.0.0", "contradicts itself"),
         (b"552 5.3.4\r\n", 552, "5.3.4", ""),
         (b"550 5.1.1 evil \x1b[31m\xe4\r\n", 550, "5.1.1", "evil ?[31m?"),
-        (b"421 4.3.2 closing\r\n", 451, "4.3.2", "closing"),
-        (b"530 5.7.0 authenticate\r\n", 451, "4.7.0", "authenticate"),
-        (b"535 5.7.8 wrong password\r\n", 451, "4.7.8", "wrong password"),
+        (b"421 4.3.2 closing\r\n", 451, "4.3.2", "The mail server does not serve us now; try again later"),
+        (b"530 5.7.0 authenticate\r\n", 451, "4.7.0", "The mail server does not serve us now; try again later"),
+        (b"535 5.7.8 wrong password\r\n", 451, "4.7.8", "The mail server does not serve us now; try again later"),
     ],
 )
 def test_refusals_keep_class_and_status(

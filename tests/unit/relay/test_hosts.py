@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,9 @@ from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
 from gateway.mail.terms import Unavailable
 from gateway.relay.addresses import Addresses
-from gateway.relay.delivery import Delivered, Refused
-from tests.outages.rig import Rig, deliver, run
+from gateway.relay.delivery import Delivered, Refused, Unknown
+from tests.outages.backend import CLOSE, HANG, RESET
+from tests.outages.rig import OCTETS, OURS, Rig, deliver, run
 
 ZONE = {
     "four.example": {"A": ["192.0.2.1"]},
@@ -164,5 +166,56 @@ def test_ipv6(tmp_path: Path) -> None:
             assert isinstance(fate, Delivered)
             assert str(port) in fate.host
         six.close()
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data"])
+@pytest.mark.parametrize(
+    "fault", [b"421 4.3.2 bye\r\n", CLOSE, RESET, b"junk\r\n"], ids=["421", "close", "reset", "junk"]
+)
+def test_what_one_host_breaks_off_before_the_dot_the_next_one_gets(tmp_path: Path, step: str, fault: Any) -> None:
+    async def test(rig: Rig) -> None:
+        bad, good = await rig.backend({step: fault}), await rig.backend()
+        relay = rig.relay(bad.port, good.port)
+        fate = await deliver(relay)
+        assert isinstance(fate, Delivered)
+        assert (bad.mails, good.mails) == ([], [OURS + OCTETS])
+        connections = bad.connections
+        assert isinstance(await deliver(relay), Delivered)
+        assert bad.connections == connections  # it is put aside for a while
+
+    run(tmp_path, test)
+
+
+def test_a_silent_host_is_put_aside_for_the_next_mail(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        bad, good = await rig.backend({"data": HANG}), await rig.backend()
+        relay = rig.relay(bad.port, good.port, seconds=0.3)
+        fate = await deliver(relay)
+        assert isinstance(fate, Refused)
+        assert "silent" in fate.why
+        assert isinstance(await deliver(relay), Delivered)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("fault", [CLOSE, RESET, b"junk\r\n"], ids=["close", "reset", "junk"])
+def test_after_the_dot_no_other_host_is_tried(tmp_path: Path, fault: Any) -> None:
+    async def test(rig: Rig) -> None:
+        bad, other = await rig.backend({"dot": fault}), await rig.backend()
+        assert isinstance(await deliver(rig.relay(bad.port, other.port)), Unknown)
+        assert other.mails == []
+
+    run(tmp_path, test)
+
+
+def test_every_host_breaks_off(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        one, two = await rig.backend({"mail": b"421 4.3.2 a\r\n"}), await rig.backend({"mail": b"421 4.3.2 b\r\n"})
+        fate = await deliver(rig.relay(one.port, two.port))
+        assert isinstance(fate, Refused)
+        assert (fate.reply.code, fate.reply.status) == (451, "4.3.2")
+        assert (one.connections, two.connections) == (1, 1)
 
     run(tmp_path, test)

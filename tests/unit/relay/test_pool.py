@@ -96,7 +96,7 @@ class House:
         return self.opened[-1]
 
     async def take(self, *, wait_until: float = FAR, fresh: bool = False) -> Fake:
-        taken = await self.pool.take(open_by=FAR, wait_until=wait_until, fresh=fresh)
+        taken = await self.pool.take(open_within=60.0, wait_until=wait_until, fresh=fresh)
         assert isinstance(taken, Fake)
         taken.transactions += 1
         return taken
