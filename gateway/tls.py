@@ -9,6 +9,7 @@ Called by `relay/trust`, by `worker` for the edge, and by `config` to see that f
 """
 
 import ssl
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,14 +43,17 @@ def server_context(certificates: Sequence[tuple[Path, Path]], files: Files) -> s
 #: What is wrong with a chain (DER, the server's own first), or "" where it proves what it must.
 Judge = Callable[[Sequence[bytes]], str]
 _SESSIONS = 100  # of a context; one a host is the rule
+#: Since the certificate was last seen: tickets follow tickets, and none must outlive it by more than this.
+_SESSION_SECONDS = 900.0
 
 
 class Context(ssl.SSLContext):
     """Towards backends. Resumes the last session with a name: asyncio and uvloop can be given none, but both call
-    `wrap_bio`. What OpenSSL resumes it has verified before, for the same name and by the same authorities."""
+    `wrap_bio`. What OpenSSL resumes it has verified before, for the same name and by the same authorities, a quarter
+    of an hour ago at most."""
 
     def __init__(self, *_: object) -> None:
-        self._sessions: OrderedDict[str, ssl.SSLSession] = OrderedDict()
+        self._sessions: OrderedDict[str, tuple[ssl.SSLSession, float]] = OrderedDict()  # and when it was verified
 
     def wrap_bio(
         self,
@@ -59,15 +63,19 @@ class Context(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        if isinstance(server_hostname, str):
-            session = session or self._sessions.get(server_hostname)
+        kept = self._sessions.get(server_hostname) if isinstance(server_hostname, str) else None
+        if session is None and kept is not None and time.monotonic() - kept[1] < _SESSION_SECONDS:
+            session = kept[0]
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
-    def remember(self, name: str, session: ssl.SSLSession | None) -> None:
-        """Keeps what a server gave for the next connection to that name."""
+    def remember(self, name: str, connection: ssl.SSLObject) -> None:
+        """Keeps the session of that connection for the next one to that name."""
+        session, now = connection.session, time.monotonic()
         if session is None or not session.has_ticket or self.verify_mode is not ssl.CERT_REQUIRED:
             return  # a judge must see the chain of every connection, and a resumed one has none
-        self._sessions[name] = session
+        kept = self._sessions.get(name)
+        verified = kept[1] if connection.session_reused and kept is not None else now
+        self._sessions[name] = session, verified
         self._sessions.move_to_end(name)
         while len(self._sessions) > _SESSIONS:
             self._sessions.popitem(last=False)

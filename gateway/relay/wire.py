@@ -129,7 +129,8 @@ class Wire(asyncio.Protocol):
         """Lets the next connection to that name resume this one's TLS session."""
         assert self._transport is not None
         connection = self._transport.get_extra_info("ssl_object")
-        trust.context.remember(name, None if connection is None else connection.session)
+        if connection is not None:
+            trust.context.remember(name, connection)
 
     def close(self, farewell: bytes = b"") -> None:
         """Says farewell and closes in good order; the reply is not awaited."""

@@ -145,13 +145,38 @@ def test_the_chain_that_a_server_shows(ca: TestCa) -> None:
     assert peer_chain(ours) == [ours.getpeercert(binary_form=True)]
 
 
-def test_sessions_are_kept_for_verified_names_alone(ca: TestCa) -> None:
+def joined(ours: ssl.SSLObject, theirs: ssl.SSLObject) -> None:
+    """Both sides through their handshake; the client has read the tickets behind it."""
+    for _ in range(6):
+        for side in (ours, theirs):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    theirs.write(b"x")
+    assert ours.read(1) == b"x"
+
+
+def test_a_session_never_outlives_its_certificate_for_long(ca: TestCa, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ticket may bring the next: what counts is when a certificate was last seen."""
+    now = [1000.0]
+    monkeypatch.setattr("gateway.tls.time.monotonic", lambda: now[0])
+    context, listening = client_context(ca.file.read_bytes(), "1.2"), server(ca, "mail.example")
+
+    def connect(name: str = "mail.example", by: ssl.SSLContext = context) -> bool:
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ours = by.wrap_bio(to_client, to_server, server_hostname=name)
+        joined(ours, listening.wrap_bio(to_server, to_client, server_side=True))
+        by.remember(name, ours)  # type: ignore[attr-defined]
+        return bool(ours.session_reused)
+
+    assert not connect()
+    for _ in range(2):
+        now[0] += 400
+        assert connect()
+    now[0] += 400  # 400 s since the last ticket, 1,200 since the certificate
+    assert not connect()
+    assert connect()
     judged = judged_context("1.2")
-    judged.remember("mail.example", None)
-    assert not judged._sessions
-    verified = client_context(ca.file.read_bytes(), "1.2")
-    verified.remember("mail.example", None)
-    assert not verified._sessions
+    assert [connect(by=judged) for _ in range(3)] == [False] * 3
 
 
 def test_our_own_certificate_towards_backends(ca: TestCa) -> None:
