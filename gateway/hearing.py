@@ -15,7 +15,9 @@ from gateway.checks.facts import AnyCheck, Facts
 from gateway.checks.iprev import Iprev
 from gateway.checks.spf import Spf
 from gateway.house import House
+from gateway.journal import Asked, Judged
 from gateway.log import log
+from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Stage, Unavailable
 from gateway.policy.loader import Policy
@@ -143,3 +145,30 @@ class LiveHearing(Hearing):
         key = greylist.key(identity, str(tx.envelope.reverse_path or ""), recipient)
         found = await ask(store, store.greylist, key, now=now, wait=asked.wait, window=asked.window, keep=asked.keep)
         return None if found.passed else found.wait_left
+
+    def action(self, verdict: Verdict) -> Action:
+        """The action by its word on record."""
+        return self.waits.get(verdict.rule, verdict.action) if verdict.final else verdict.action
+
+    def asked(self, stage: Stage, own: Named, verdict: Verdict | None, *, taken: bool = False) -> Asked:
+        """What was asked about a recipient (or before there was one), for the record."""
+        recipient = str(own.get("rcpt.address", ""))
+        if verdict is None or not verdict.final:
+            return Asked(recipient, stage.name.lower(), dict(own), self.outcomes, taken=taken)
+        action = self.action(verdict).value
+        return Asked(recipient, stage.name.lower(), dict(own), self.outcomes, action, verdict.rule, taken)
+
+    def judged(self, verdict: Verdict | None) -> Judged:
+        """What the policy said of the whole message, for the record."""
+        action, rule = (self.action(verdict).value, verdict.rule) if verdict else (Action.ACCEPT.value, "")
+        return Judged(action, rule, self.outcomes, tuple((tag.name, tag.value) for tag in self.progress.tags))
+
+
+def of_recipient(tx: Transaction, mailbox: Mailbox) -> Named:
+    """The facts of one more recipient."""
+    return {
+        "rcpt.address": mailbox.canonical,
+        "rcpt.domain": mailbox.domain,
+        "rcpt.count": len(tx.envelope.recipients) + 1,
+        "message.size": tx.envelope.declared_size,
+    }

@@ -24,9 +24,8 @@ from gateway.checks.check import Named
 from gateway.checks.facts import Facts
 from gateway.checks.iprev import Iprev
 from gateway.dress import ours, prepended, removed, sealed
-from gateway.hearing import LiveHearing
+from gateway.hearing import LiveHearing, of_recipient
 from gateway.house import House
-from gateway.journal import Asked, Judged
 from gateway.log import log
 from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
@@ -75,7 +74,6 @@ class Pipeline:
         journey = Journey(self.house, _before_mail(session), facts)
         verdict = await journey.judge(Stage.CONNECT)
         if verdict is not None and verdict.now and verdict.final:
-            journey.account.hear(Asked("", "connect", action=verdict.action.value, rule=verdict.rule))
             reply = journey.speak(Stage.CONNECT, verdict)
             await journey.end()
             return reply
@@ -208,7 +206,7 @@ class Journey:
         if self._backend and self._backend != backend:
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
         verdict, known = await self._judge_sender(), None
-        own = self._own(mailbox)
+        own = of_recipient(self.tx, mailbox)
         if verdict is None or not verdict.final:
             verdict, known = await self._judge_recipient(recipient.mailbox, backend, own)
         if verdict is not None and verdict.final:
@@ -237,7 +235,6 @@ class Journey:
         verdict = await self._judge_sender()
         if verdict is None or not (verdict.now and verdict.final):
             return None
-        self.account.hear(Asked("", "mail", action=self._action(verdict).value, rule=verdict.rule))
         return self.speak(Stage.MAIL, verdict)
 
     async def _judge_sender(self) -> Verdict | None:
@@ -250,21 +247,9 @@ class Journey:
             self._sender = replace(self._hearing.progress, outcomes=())
         return self._early
 
-    def _own(self, mailbox: Mailbox) -> Named:
-        return {
-            "rcpt.address": mailbox.canonical,
-            "rcpt.domain": mailbox.domain,
-            "rcpt.count": len(self.tx.envelope.recipients) + 1,
-            "message.size": self.tx.envelope.declared_size,
-        }
-
     def _heard(self, own: Named, known: Known | None, verdict: Verdict | None, *, taken: bool = False) -> None:
-        """Puts on record what was asked about a recipient."""
-        facts: dict[str, object] = {**own} if known is None else {**own, "rcpt.known": known.answer.value}
-        final = verdict is not None and verdict.final
-        action, rule = (self._action(verdict).value, verdict.rule) if verdict is not None and final else ("", "")
-        outcomes = self._hearing.outcomes
-        self.account.hear(Asked(str(own["rcpt.address"]), "rcpt", facts, outcomes, action, rule, taken))
+        facts: Named = own if known is None else {**own, "rcpt.known": known.answer.value}
+        self.account.hear(self._hearing.asked(Stage.RCPT, facts, verdict, taken=taken))
 
     async def _judge_recipient(self, mailbox: Mailbox, backend: str, own: Named) -> tuple[Verdict | None, Known | None]:
         known: Known | None = None
@@ -289,9 +274,7 @@ class Journey:
         self.start(Stage.DATA)
         own: Named = {"message.size": message.size}
         verdict = await self._hearing.judge(Stage.DATA, own, self._first, self._recipient)
-        action, rule = (self._action(verdict), verdict.rule) if verdict else (Action.ACCEPT, "")
-        tags = tuple((tag.name, tag.value) for tag in self._hearing.progress.tags)
-        self.account.judged = Judged(action.value, rule, self._hearing.outcomes, tags)
+        self.account.judged = self._hearing.judged(verdict)
         if verdict is not None and verdict.final:
             return self.speak(Stage.DATA, verdict)
         return await self._deliver(message, verdict)
@@ -345,12 +328,10 @@ class Journey:
         reply = verdict.reply or REFUSED
         if self.house.config.soften:
             reply = reply.softened()
-        action = self._action(verdict)
+        if stage < Stage.RCPT:
+            self.account.hear(self._hearing.asked(stage, {}, verdict))
+        action = self._hearing.action(verdict)
         return self._say(stage, action, reply, rule=verdict.rule, because=verdict.because, recipient=recipient)
-
-    def _action(self, verdict: Verdict) -> Action:
-        """The action by its word on record."""
-        return self._hearing.waits.get(verdict.rule, verdict.action) if verdict.final else verdict.action
 
     def crashed(self, stage: Stage, recipient: str = "") -> Reply:
         """A fault of ours: never the sender's (451), told in the log alone."""

@@ -96,11 +96,13 @@ def hearings(entry: Entry) -> Iterator[Hearing]:
     }
     failed = frozenset(entry.failed)
     judged = bool(entry.judged.action)
+    until: Stage
     for asked in entry.asked:
-        banner = asked.stage == "connect"
         if asked.action:
-            # Refused before DATA. Whoever lets it pass may need the message, which may have come for others.
-            then, until = _then(asked.action, asked.rule), Stage.CONNECT if banner else Stage.DATA
+            # Refused before DATA. Whoever lets it pass may need the message, which may have come for others; and where
+            # it was spoken before RCPT (`speak: now`), there is no recipient to go on with.
+            spoken = Stage[asked.stage.upper()]
+            then, until = _then(asked.action, asked.rule), Stage.DATA if spoken is Stage.RCPT else spoken
         elif judged and asked.taken:
             then, until = _then(entry.judged.action, entry.judged.rule, entry.judged.tags), Stage.DATA
         else:  # it passed RCPT, and then came the frame, the backend, or the end of the connection

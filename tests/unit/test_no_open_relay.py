@@ -43,7 +43,7 @@ OUTSIDE = st.one_of(
 def text(rules: list[tuple[str, str, str]]) -> str:
     lines = []
     for number, (when, then, extra) in enumerate(rules):
-        if "rcpt." in when and extra == "stage: data":
+        if "dmarc." in when and extra == "stage: rcpt":
             extra = ""
         keys = [f"id: rule-{number}", f'when: "{when}"', f"then: {then}", "owner: us", "expires: never", extra]
         lines.append("  - {" + ", ".join(key for key in keys if key) + "}\n")

@@ -101,6 +101,10 @@ def test_what_the_frame_ended_is_compared_as_far_as_the_policy_went() -> None:
     only = next(hearings(banner))
     assert (only.scene.until, only.then.kind) == (Stage.CONNECT, Kind.DEFERRED)
     assert told("", banner).counts == {"newly accepted": 1}
+    at_mail = replace(banner, asked=(Asked("", "mail", action="reject", rule="null"),))
+    assert next(hearings(at_mail)).scene.until is Stage.MAIL
+    assert told("{id: a, when: spf.result == 'pass', then: reject}", at_mail).same == 1
+    assert told("{id: a, when: rcpt.count == 1, then: reject}", at_mail).counts == {"newly accepted": 1}
 
 
 def test_texts_that_the_journal_cut_are_unknown() -> None:
