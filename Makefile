@@ -10,7 +10,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test conformance check format golden fuzz bench tools clean
+.PHONY: help demo run test conformance check format golden fuzz bench chaos tools clean
 
 help:
 	@echo "make demo    a dozen mails through a real gateway on loopback; prints one row a mail"
@@ -20,6 +20,7 @@ help:
 	@echo "make check   format, lint, types, import layers, shipped policies"
 	@echo "make golden  rewrite tests/transcripts/*.smtp from what the gateway says; read the diff"
 	@echo "make fuzz    random octets, SECONDS=5 for each target; FUZZ='spfrecord author' for some of them"
+	@echo "make chaos   mails through two gateways while everything is killed at random: MESSAGES=10000 BLOWS=220 SEED=1"
 	@echo "make bench   cost of a message, as ratios to a floor measured in the same run"
 
 # Made anew when what is to be installed changes. The stamp is written last, so that a broken install is never taken for one.
@@ -67,6 +68,13 @@ fuzz: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench.run
+
+# As root, like all tests with Postfix; about ten minutes. Writes docs/RELIABILITY.md.
+MESSAGES ?= 10000
+BLOWS    ?= 220
+SEED     ?= 1
+chaos: $(STAMP) tools
+	$(BIN)/python -m tests.chaos.run --messages $(MESSAGES) --blows $(BLOWS) --seed $(SEED) --report docs/RELIABILITY.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Everything is killed at random, and no mail that was answered 250 is lost."""
