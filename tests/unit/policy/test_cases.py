@@ -166,7 +166,10 @@ def test_what_goes_together_is_derived() -> None:
         ("given: {spf.result: passs}, expect: {action: none}", "spf.result is never 'passs'; did you mean 'pass'?"),
         ("given: {helo.name: 3}, expect: {action: none}", "helo.name is a text; write '3'"),
         ("given: {dkim.domains: a.example}, expect: {action: none}", "dkim.domains is a list of texts"),
-        ("given: {message.attachments: [a.exe]}, expect: {action: none}", "message.attachments is a list of attachments"),
+        (
+            "given: {message.attachments: [a.exe]}, expect: {action: none}",
+            "message.attachments is a list of attachments",
+        ),
         ("given: {message.attachments: [{nam: a}]}, expect: {action: none}", "an attachment has no 'nam'"),
         ("given: {message.attachments: [{kind: exe}]}, expect: {action: none}", "kind of an attachment is never 'exe'"),
         ("given: {message.attachments: [{size: x}]}, expect: {action: none}", "size of an attachment is a number"),
