@@ -10,7 +10,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test conformance check format golden fuzz bench chaos tools clean
+.PHONY: help demo run test conformance check format golden fuzz bench abuse chaos tools clean
 
 help:
 	@echo "make demo    a dozen mails through a real gateway on loopback; prints one row a mail"
@@ -21,6 +21,7 @@ help:
 	@echo "make golden  rewrite tests/transcripts/*.smtp from what the gateway says; read the diff"
 	@echo "make fuzz    random octets, SECONDS=5 for each target; FUZZ='spfrecord author' for some of them"
 	@echo "make chaos   mails through two gateways while everything is killed at random: MESSAGES=10000 BLOWS=220 SEED=1"
+	@echo "make abuse   5,000 idle, 500 dripping, 200 flooding connections while 20 honest clients deliver"
 	@echo "make bench   cost of a message, as ratios to a floor measured in the same run"
 
 # Made anew when what is to be installed changes. The stamp is written last, so that a broken install is never taken for one.
@@ -75,6 +76,9 @@ BLOWS    ?= 220
 SEED     ?= 1
 chaos: $(STAMP) tools
 	$(BIN)/python -m tests.chaos.run --messages $(MESSAGES) --blows $(BLOWS) --seed $(SEED) --report docs/RELIABILITY.md
+
+abuse: $(STAMP)
+	$(BIN)/python -m tests.bench.abuse
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -13,11 +13,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gateway.config.certificate import load_pair
+from gateway.config.certificate import covered, dns_names, load_pair
 from gateway.files import Files
+from gateway.yamlfile import Fault
 
 Minimum = Literal["1.2", "1.3"]
 
@@ -25,19 +27,41 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def server_context(certificates: Sequence[tuple[Path, Path]], files: Files) -> ssl.SSLContext:
-    """What we show to clients: pairs of certificate chain and key; one ECDSA and one RSA may stand together.
+    """What we show to clients: pairs of certificate chain and key.
 
+    Those for the same names stand together (one ECDSA, one RSA: OpenSSL takes what the client can check). Of several
+    groups the client's SNI chooses; who names none of them, or none at all, meets the first.
     Raises `ValueError` with the reason when a pair is of no use, and `OSError` when a file cannot be read.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _harden(context, "1.2")
-    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    groups: dict[frozenset[str], ssl.SSLContext] = {}
     for certificate, key in certificates:
+        chain, secret = files.read(certificate), files.read(key)
         try:
-            load_pair(context, files.read(certificate), files.read(key))
-        except ssl.SSLError as why:
+            names = dns_names(chain)
+            if names not in groups:
+                groups[names] = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                _harden(context, "1.2")
+                context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+            load_pair(groups[names], chain, secret)
+        except (ssl.SSLError, Fault) as why:
             raise ValueError(f"{certificate} and {key}: {_reason(why)}") from None
-    return context
+    first = next(iter(groups.values()))
+    if len(groups) > 1:
+        first.sni_callback = partial(_by_name, tuple(groups.items()))
+    return first
+
+
+def _by_name(
+    groups: Sequence[tuple[frozenset[str], ssl.SSLContext]],
+    connection: ssl.SSLObject | ssl.SSLSocket,
+    name: str | None,
+    _: ssl.SSLContext,
+) -> None:
+    """Takes the context whose certificates are for the name that the client asks for (RFC 6066 section 3)."""
+    for names, context in groups:
+        if name is not None and covered(names, name.lower().rstrip(".")):
+            connection.context = context
+            return
 
 
 #: What is wrong with a chain (DER, the server's own first), or "" where it proves what it must.

@@ -104,10 +104,19 @@ def lifetime(pem: bytes, now: float) -> str:
 
 def names(pem: bytes, hostname: str) -> bool:
     """True when the first certificate is for `hostname` (RFC 6125 section 6.4: a wildcard stands for one label)."""
+    return covered(dns_names(pem), hostname)
+
+
+def dns_names(pem: bytes) -> frozenset[str]:
+    """The names of the first certificate, in lower case, without final dots."""
     leaf = certificates(pem)[0]
     try:
         alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return False
-    listed = {name.lower().rstrip(".") for name in alternative.get_values_for_type(x509.DNSName)}
+        return frozenset()
+    return frozenset(name.lower().rstrip(".") for name in alternative.get_values_for_type(x509.DNSName))
+
+
+def covered(listed: frozenset[str], hostname: str) -> bool:
+    """True when one of the names of a certificate is `hostname`, or a wildcard for it."""
     return hostname in listed or "*." + hostname.partition(".")[2] in listed

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from gateway.cli.testca import TestCa
 from gateway.files import DiskFiles
 from gateway.tls import ClientContexts, Trust, client_context, judged_context, peer_chain, server_context
+from tests.support.configured import furnish
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> str:
@@ -186,3 +187,52 @@ def test_our_own_certificate_towards_backends(ca: TestCa) -> None:
     assert shown is not contexts.get(ca.file, "1.2")
     with pytest.raises(ValueError, match=r"mx\.example\.pem"):
         contexts.get(ca.file, "1.2", client=(pair.certificate, other.key))
+
+
+def shown(server: ssl.SSLContext, name: str, ciphers: str = "ALL") -> bytes:
+    """The certificate that a client sees who asks for that name."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.maximum_version = ssl.TLSVersion.TLSv1_2  # where the suite decides on the kind of key
+    client.set_ciphers(ciphers)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server, server_hostname=name or None)
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(10):
+        for side in (ours, theirs):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    certificate = ours.getpeercert(binary_form=True)
+    assert certificate
+    return certificate
+
+
+def leaf_of(chain: Path) -> bytes:
+    end = "-----END CERTIFICATE-----"
+    return ssl.PEM_cert_to_DER_cert(chain.read_text().partition(end)[0] + end + "\n")
+
+
+def test_an_ecdsa_and_an_rsa_certificate_for_the_same_name(tmp_path: Path) -> None:
+    furnish(tmp_path)
+    pairs = [(tmp_path / f"{stem}.pem", tmp_path / f"{stem}.key") for stem in ("mx", "rsa")]
+    ecdsa, rsa = (leaf_of(chain) for chain, _ in pairs)
+    context = server_context(pairs, DiskFiles())
+    assert shown(context, "mx.example.com", "ECDHE+aECDSA") == ecdsa
+    assert shown(context, "mx.example.com", "ECDHE+aRSA") == rsa
+    assert context.sni_callback is None
+
+
+def test_the_name_that_the_client_asks_for_chooses(ca: TestCa) -> None:
+    pairs = [ca.issue(*names) for names in (("mx.example.com",), ("mx.example.net", "*.example.org"))]
+    leaves = [leaf_of(pair.certificate) for pair in pairs]
+    context = server_context([(pair.certificate, pair.key) for pair in pairs], DiskFiles())
+    for name, leaf in (
+        ("mx.example.com", 0),
+        ("mx.example.net", 1),
+        ("MX.Example.NET", 1),
+        ("a.example.org", 1),
+        ("a.b.example.org", 0),
+        ("elsewhere.example", 0),
+        ("", 0),
+    ):
+        assert shown(context, name) == leaves[leaf], name

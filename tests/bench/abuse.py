@@ -1,0 +1,204 @@
+"""`make abuse`: 5,000 idle, 500 dripping and 200 flooding connections; 20 honest clients deliver all the same.
+
+Measured: how long a mail of an honest client takes, undisturbed and in the storm (p50, p99); what an idle connection
+costs in memory, plain and inside TLS; and that descriptors and memory are back afterwards. `tests/e2e/test_abuse.py`
+runs a small storm with the same functions and asserts on mail and leaks alone, never on time.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.cli.testca import TestCa
+from tests.support.gateway import BACKEND_NAME, REPOSITORY, Gateway, Site, memory, serving, site
+from tests.support.recorder import Recorder, recorder
+
+MESSAGE = b"X-Test-Id: %s\r\nFrom: <sue@sender.example>\r\nSubject: honest\r\n\r\n" + b"line of text\r\n" * 280
+LINES = (  # the first one is the banner's turn
+    b"",
+    b"EHLO client.sender.example\r\n",
+    b"MAIL FROM:<sue@sender.example>\r\n",
+    b"RCPT TO:<alice@example.com>\r\n",
+    b"DATA\r\n",
+)
+IDLE_LIMIT, TLS_LIMIT, SLOWER_LIMIT = 10 * 1024, 40 * 1024, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """Who comes."""
+
+    idle: int = 0
+    tls: int = 0
+    drip: int = 0
+    flood: int = 0
+
+
+@contextmanager
+def raging(port: int, storm: Storm) -> Iterator[list[str]]:
+    """The storm, from when all stand until the end of the block; then the list has its own account."""
+    words = [f"--{kind}={getattr(storm, kind)}" for kind in ("idle", "tls", "drip", "flood")]
+    crowd = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.storm", str(port), *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY,
+    )  # fmt: skip
+    account: list[str] = []
+    try:
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline() == "ready\n", "the storm did not come up"
+        yield account
+        account.append(crowd.communicate(timeout=60)[0].strip())
+    finally:
+        if crowd.poll() is None:
+            crowd.kill()
+        crowd.communicate()
+
+
+async def _deliver(port: int, client: int, mails: int, seconds: list[float]) -> None:
+    for number in range(mails):
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.8.{client}.1", 0))
+        for line in (*LINES, MESSAGE % f"{client}-{number}".encode() + b".\r\n"):
+            writer.write(line)
+            while (reply := await reader.readline())[3:4] == b"-":
+                pass
+            assert reply[:1] in b"23", (line[:40], reply)
+        seconds.append(time.monotonic() - began)
+        writer.write(b"QUIT\r\n")
+        await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
+def honest(port: int, clients: int, mails: int) -> list[float]:
+    """Seconds from connecting to the final 250, of all mails, sorted. Raises where one was not taken."""
+
+    async def together() -> list[float]:
+        seconds: list[float] = []
+        async with asyncio.timeout(600):
+            await asyncio.gather(*(_deliver(port, client, mails, seconds) for client in range(clients)))
+        return sorted(seconds)
+
+    return asyncio.run(together())
+
+
+def quantile(seconds: list[float], part: float) -> float:
+    """That part of them took no longer."""
+    return seconds[min(len(seconds) - 1, int(len(seconds) * part))]
+
+
+def descriptors(gateway: Gateway, backend: Recorder) -> int:
+    """Open files of all workers, but for the connections to the backend, which the pool keeps as it sees fit."""
+    kept = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        if int(words[2].rpartition(":")[2], 16) == backend.port:
+            kept.add(f"socket:[{words[9]}]")
+    count = 0
+    for pid in gateway.worker_pids():
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                count += os.readlink(entry) not in kept
+    return count
+
+
+def resident(gateway: Gateway) -> int:
+    """Memory of all workers."""
+    return sum(memory(pid, "VmRSS") for pid in gateway.worker_pids())
+
+
+def settled(gateway: Gateway, backend: Recorder, start: int, seconds: float = 60) -> int:
+    """Descriptors when they are back at `start`, or after that time."""
+    deadline = time.monotonic() + seconds
+    while (now := descriptors(gateway, backend)) > start and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return now
+
+
+def place(folder: Path, backend: Recorder, authority: TestCa) -> Site:
+    """A gateway with two workers and the usual limit of each network."""
+    limits = {"connections": 20_000, "connections_per_network": 50}
+    return site(folder, backend.port, authority, limits=limits, journal=None)
+
+
+def cost(gateway: Gateway, backend: Recorder, storm: Storm, start: int) -> float:
+    """Octets of memory an idle connection of the first such crowd takes: later ones find what it has left."""
+    before = resident(gateway)
+    with raging(gateway.port, storm):
+        time.sleep(1)
+        each = (resident(gateway) - before) / (storm.idle + storm.tls)
+    settled(gateway, backend, start)
+    return each
+
+
+def main() -> int:
+    """The whole of it; the exit status says whether the bounds held."""
+    parser = argparse.ArgumentParser(prog="tests.bench.abuse")
+    parser.add_argument("--idle", type=int, default=5000)
+    parser.add_argument("--tls", type=int, default=1000, help="idle ones inside TLS, measured apart")
+    parser.add_argument("--drip", type=int, default=500)
+    parser.add_argument("--flood", type=int, default=200)
+    parser.add_argument("--mails", type=int, default=25, help="of each of the 20 honest clients")
+    given = parser.parse_args()
+    faults: list[str] = []
+
+    def told(what: str, value: str, fine: bool) -> None:
+        print(f"{what:58} {value:>22}  {'' if fine else 'TOO MUCH'}", flush=True)
+        if not fine:
+            faults.append(what)
+
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        authority = TestCa(folder)
+        backend = stack.enter_context(recorder(authority.issue(BACKEND_NAME), folder / "taken"))
+        gateway = stack.enter_context(serving(place(folder / "site", backend, authority)))
+        honest(gateway.port, 20, 5)
+        start = descriptors(gateway, backend)
+        calm = honest(gateway.port, 20, given.mails)
+        print(
+            f"undisturbed: p50 {quantile(calm, 0.5) * 1000:.0f} ms, p99 {quantile(calm, 0.99) * 1000:.0f} ms",
+            flush=True,
+        )
+        plain, tls = (
+            cost(gateway, backend, Storm(idle=given.idle), start),
+            cost(gateway, backend, Storm(tls=given.tls), start),
+        )
+        told("memory of an idle connection, KiB", f"{plain / 1024:.1f}", plain <= IDLE_LIMIT)
+        told("memory of an idle connection inside TLS, KiB", f"{tls / 1024:.1f}", tls <= TLS_LIMIT)
+        base = resident(gateway)
+        with raging(gateway.port, Storm(given.idle, 0, given.drip, given.flood)) as account:
+            time.sleep(2)
+            rough = honest(gateway.port, 20, given.mails)
+        print(
+            f"in the storm: p50 {quantile(rough, 0.5) * 1000:.0f} ms, p99 {quantile(rough, 0.99) * 1000:.0f} ms",
+            flush=True,
+        )
+        print(f"the storm: {account[0] if account else '?'}", flush=True)
+        slower = quantile(rough, 0.99) / quantile(calm, 0.99)
+        told("p99 of honest clients, times the undisturbed", f"{slower:.1f}", slower <= SLOWER_LIMIT)
+        left = settled(gateway, backend, start) - start
+        told("descriptors more than before", str(left), left <= 0)
+        grown = (resident(gateway) - base) / 1e6
+        told("memory more than before, MB, both workers", f"{grown:.1f}", grown < 16)
+        arrived = len(backend.records())
+        told(
+            "honest mails that did not arrive",
+            str(20 * (5 + 2 * given.mails) - arrived),
+            arrived == 20 * (5 + 2 * given.mails),
+        )
+        if noise := [line for line in gateway.log if line.get("level") == "error"]:
+            told("errors in the log", str(noise[:2]), False)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

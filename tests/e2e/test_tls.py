@@ -1,0 +1,120 @@
+"""What the STARTTLS listener speaks, tried one by one: versions, all cipher suites of OpenSSL, renegotiation."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.cli.testca import Pair, TestCa
+from tests.support.gateway import Gateway, serving, site
+from tests.support.recorder import recorder
+
+WEAK = (
+    "NULL",
+    "EXP",
+    "RC2",
+    "RC4",
+    "DES",
+    "MD5",
+    "SEED",
+    "IDEA",
+    "CAMELLIA",
+    "ARIA",
+    "ADH",
+    "AECDH",
+    "PSK",
+    "SRP",
+    "CBC3",
+)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, authority: TestCa, leaf: Pair) -> Iterator[Gateway]:
+    with recorder(leaf, tmp_path_factory.mktemp("taken") / "file") as taken:
+        made = site(tmp_path_factory.mktemp("tls") / "site", taken.port, authority)
+        with serving(made) as running:
+            yield running
+
+
+def shaken(gateway: Gateway, context: ssl.SSLContext) -> tuple[str, str] | None:
+    """Version and suite of a handshake after STARTTLS; `None` when it failed."""
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with gateway.client() as client:
+        client.ehlo()
+        assert client.command("STARTTLS").code == 220
+        try:
+            with context.wrap_socket(client.socket, server_hostname="mx.example.com") as inside:
+                client.socket = socket.socket()  # the other one is the wrapper's now
+                cipher = inside.cipher()
+                assert inside.compression() is None
+                return inside.version() or "", cipher[0] if cipher else ""
+        except (ssl.SSLError, ConnectionError):
+            return None
+
+
+def lax(version: ssl.TLSVersion) -> ssl.SSLContext:
+    """A client that would take anything, of that version."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    # The old versions are what is asked about.
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize("version", ["SSLv3", "TLSv1", "TLSv1_1"])
+def test_nothing_below_tls_1_2(gateway: Gateway, version: str) -> None:
+    assert shaken(gateway, lax(ssl.TLSVersion[version])) is None
+
+
+def test_1_2_and_1_3(gateway: Gateway) -> None:
+    assert shaken(gateway, lax(ssl.TLSVersion.TLSv1_2))
+    found = shaken(gateway, lax(ssl.TLSVersion.TLSv1_3))
+    assert found
+    assert found[0] == "TLSv1.3"
+
+
+def test_no_weak_cipher_suite(gateway: Gateway) -> None:
+    every = [suite["name"] for suite in lax(ssl.TLSVersion.TLSv1_2).get_ciphers() if suite["protocol"] != "TLSv1.3"]
+    assert len(every) > 50, "OpenSSL knows weak ones that could be tried"
+    taken = []
+    for name in every:
+        context = lax(ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers(f"{name}:@SECLEVEL=0")
+        if shaken(gateway, context):
+            taken.append(name)
+    assert taken
+    assert not [name for name in taken if any(word in name for word in WEAK)]
+    assert all(name.startswith(("ECDHE-", "DHE-")) for name in taken), "forward secrecy in all"
+    assert not [name for name in taken if name.endswith("-SHA")], "no SHA-1"
+
+
+def test_a_client_cannot_renegotiate(gateway: Gateway) -> None:
+    program = shutil.which("openssl")
+    assert program, "openssl is missing: run tests/support/install-tools"
+    words = ["s_client", "-starttls", "smtp", "-tls1_2", "-connect", f"127.0.0.1:{gateway.port}"]
+    done = subprocess.run([program, *words], input=b"R\n", capture_output=True, timeout=30, check=False)
+    assert b"RENEGOTIATING" in done.stdout + done.stderr
+    assert b"no renegotiation" in done.stderr
+
+
+def test_a_handshake_that_breaks_off_harms_nobody(gateway: Gateway) -> None:
+    for octets in (
+        b"",
+        b"\x16",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x80" * 200,
+        b"EHLO a\r\n",
+    ):
+        with gateway.client() as client:
+            client.ehlo()
+            assert client.command("STARTTLS").code == 220
+            client.send(octets)
+    with gateway.client() as client:
+        client.ehlo()
+        assert client.deliver("sue@sender.example", ["alice@example.com"], b"X-Test-Id: x\r\n\r\nx\r\n").code == 250
+    assert not [line for line in gateway.log if line.get("level") == "error"]

@@ -1,0 +1,66 @@
+"""`python -m tests.fuzz.grow dialogue --seconds 1200`: fuzzes one target and keeps what is new of its kind.
+
+The target gives `shape(data) -> str`, what kind of input it is, and `CORPUS`, the file for those of new kinds, shortest
+first, one a line in hexadecimal; they are its seeds from then on. The file is bounded. Status 1 when something broke.
+"""
+
+import argparse
+import importlib
+import random
+import sys
+import time
+from pathlib import Path
+
+from tests.fuzz.run import breaks, grown, smaller, targets
+
+MOST_INPUTS, MOST_OCTETS = 400, 60_000
+
+
+def main() -> int:
+    """One target, until the time is over."""
+    parser = argparse.ArgumentParser(prog="tests.fuzz.grow")
+    parser.add_argument("target")
+    parser.add_argument("--seconds", type=float, default=1200)
+    parser.add_argument("--seed", type=int, default=None)
+    given = parser.parse_args()
+    (target,) = targets([given.target])
+    module = importlib.import_module(f"tests.fuzz.{given.target}")
+    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1 << 32)
+    chance, deadline = random.Random(seed), time.monotonic() + given.seconds
+    kinds: dict[str, bytes] = {}
+    given_seeds, seeds = tuple(target.seeds), list(target.seeds)
+    object.__setattr__(target, "seeds", seeds)  # what is found is built upon at once
+    count = 0
+    while time.monotonic() < deadline:
+        data = given_seeds[count] if count < len(given_seeds) else grown(target, chance)
+        count += 1
+        if breaks(target, data):
+            data = smaller(target, data)
+            print(f"seed {seed}, after {count} inputs, on {data!r}:\n{breaks(target, data)}")
+            return 1
+        kind = module.shape(data)
+        known = kinds.get(kind)
+        if known is None or len(data) < len(known):
+            kinds[kind] = data
+            if known is None and len(data) < 600:
+                seeds.append(data)
+    keep(module.CORPUS, list(kinds.values()))
+    print(f"seed {seed}: {count} inputs, {len(kinds)} kinds, nothing found")
+    return 0
+
+
+def keep(file: Path, inputs: list[bytes]) -> None:
+    """Writes the shortest of them, as many as fit."""
+    lines, room = [], MOST_OCTETS
+    for data in sorted(inputs, key=lambda one: (len(one), one))[:MOST_INPUTS]:
+        room -= len(data)
+        if room < 0:
+            break
+        if data:
+            lines.append(data.hex() + "\n")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(lines), "ascii")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
