@@ -124,12 +124,12 @@ class Pipeline:
         finally:
             await self._end(journey)
 
-    def aborted(self, tx: Transaction, why: str, reply: Reply | None = None) -> None:
-        """The transaction ended without delivery: RSET, a lost connection; or with `reply`, the edge's own refusal."""
+    def aborted(self, tx: Transaction, why: str, refusal: Reply | None = None) -> None:
+        """The transaction ended without delivery: RSET, a lost connection; or with `refusal`, the edge's own answer."""
         journey = self._journeys.get(tx.id)
         if journey is not None:
             try:
-                journey.abort(why, reply)
+                journey.abort(why, refusal)
             finally:
                 self._forget(tx)
 

@@ -161,8 +161,11 @@ class Connection(SMTP):
             if event is None:
                 return None
             self._moved = True
-            if self._edge.draining and not isinstance(event, Content):
-                event = self._dialogue.hang_up(GOING_DOWN, "draining")
+            if not isinstance(event, Content):
+                if self._edge.draining:
+                    event = self._dialogue.hang_up(GOING_DOWN, "draining")
+                elif self._patience.session_over(self._edge.clock.monotonic()):
+                    event = self._dialogue.hang_up(_TOO_SLOW, "timeout")
             match event:
                 case Say():
                     self._say(event)
@@ -276,7 +279,9 @@ class Connection(SMTP):
             self._say(self._dialogue.hang_up(GOING_DOWN, "draining"))
 
     def check_time(self, now: float) -> None:
-        """Ends what takes too long."""
+        """Ends what takes too long. What is answered already is not held back while we work on the rest."""
+        if self._work is not None and not self._leaving:
+            self._flush()
         if not self._patience.over(now):
             return
         if self._leaving or self._choked:
@@ -310,7 +315,7 @@ class Connection(SMTP):
         reply, tx = said.reply, self._visit.tx
         if tx is not None and not reply.accepted and not reply.text[-1].endswith(tx.id):
             reply = reply.with_id(tx.id)
-        self._visit.abort(said.ended)
+        self._visit.abort(said.ended, None if reply.accepted else reply)
         self._replies.append(reply.encode())
         if said.close:
             self._leave()

@@ -38,8 +38,8 @@ class Handler(Protocol):
     def data(self, tx: Transaction, message: Message) -> Awaitable[Reply]:
         """After the final dot. Runs to its end even when the client has gone. `message` is closed afterwards."""
 
-    def aborted(self, tx: Transaction, why: str) -> None:
-        """The transaction ended without `data`."""
+    def aborted(self, tx: Transaction, why: str, refusal: Reply | None = None) -> None:
+        """The transaction ended without `data`; `refusal` is the edge's own answer to it, where it gave one."""
 
     def disconnected(self, session: Session) -> None:
         """The connection is over; the last call for this session."""

@@ -64,6 +64,10 @@ class Patience:
         """Our last word is said."""
         self._due, self.reader = now + LINGER_SECONDS, None
 
+    def session_over(self, now: float) -> bool:
+        """True when everything from the banner on has taken too long, our own work included."""
+        return now >= self._end
+
     def over(self, now: float) -> bool:
         """True when the time is up, or the message comes too slowly."""
         if self.reader is not None:

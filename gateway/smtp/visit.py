@@ -90,11 +90,11 @@ class Visit:
         finally:
             message.close()
 
-    def abort(self, why: str) -> None:
+    def abort(self, why: str, refusal: Reply | None = None) -> None:
         """The transaction, if there is one, ends without its message; not at all where `why` is empty."""
         if why and self.tx is not None:
             tx, self.tx = self.tx, None
-            self._handler.aborted(tx, why)
+            self._handler.aborted(tx, why, refusal)
 
     def end(self, why: str) -> None:
         """The session is over."""

@@ -29,6 +29,7 @@ class House:
         self.messages: list[bytes] = []
         self.errors: dict[str, Exception] = {}
         self.replies: dict[str, Reply] = {}
+        self.refusals: list[Reply | None] = []  # what the edge answered itself to transactions that ended
         self.gates: dict[str, asyncio.Event] = {}
         self.reached: asyncio.Queue[str] = asyncio.Queue()
         self.gone = asyncio.Event()
@@ -77,8 +78,9 @@ class House:
         self.messages.append(octets)
         return Reply(250, "2.0.0", ("Taken",)).with_id(tx.id)
 
-    def aborted(self, tx: Transaction, why: str) -> None:
+    def aborted(self, tx: Transaction, why: str, refusal: Reply | None = None) -> None:
         self.happened.append(f"aborted: {why}")
+        self.refusals.append(refusal)
 
     def disconnected(self, session: Session) -> None:
         self.happened.append("disconnected")

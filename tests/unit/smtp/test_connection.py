@@ -10,7 +10,7 @@ from gateway.mail.reply import Reply, SyntaxRefused
 from gateway.mail.terms import Unavailable
 from gateway.smtp.connection import HIGH_WATER, Connection
 from gateway.smtp.events import Rules
-from gateway.smtp.server import Settings
+from gateway.smtp.server import Deadlines, Settings
 from tests.unit.smtp.conftest import Run
 from tests.unit.smtp.scripted import Certificates, door
 
@@ -547,5 +547,58 @@ def test_a_bare_octet_inside_tls_closes(run: Run, certificates: Certificates) ->
             client.send(b"NOOP\nNOOP\r\n")
             assert await client.all_replies() == ["500 5.5.2"]
             await client.close()
+
+    run(talk())
+
+
+def test_the_session_ends_in_its_time_though_the_work_is_ours(run: Run) -> None:
+    """Pipelined commands behind a slow backend must not hold a connection for ever."""
+    settings = Settings(Rules("mx.example.com"), deadlines=Deadlines(session=60.0), greeting_delay=0.0)
+
+    async def talk() -> None:
+        async with door(settings=settings) as place:
+            client = await (await place.connect()).begin()
+            place.house.gates["rcpt"] = asyncio.Event()
+            client.send(b"RCPT TO:<c@b.example>\r\n" * 3)
+            assert await place.house.reached.get() == "rcpt"
+            await place.elapse(61.0)
+            place.house.gates["rcpt"].set()
+            assert await client.all_replies() == ["250 2.1.5", "421 4.4.2"]
+            assert place.house.happened.count("rcpt") == 2
+            await client.close()
+
+    run(talk())
+
+
+def test_what_is_answered_is_not_held_back_while_we_work_on_the_rest(run: Run) -> None:
+    async def talk() -> None:
+        async with door() as place:
+            client = await place.connect()
+            assert await client.say(b"EHLO client.example\r\n") == "250"
+            place.house.gates["rcpt"] = asyncio.Event()
+            client.send(b"MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\n")
+            assert await place.house.reached.get() == "rcpt"
+            await place.elapse(1.0)
+            assert await client.reply() == "250 2.1.0"
+            place.house.gates["rcpt"].set()
+            assert await client.reply() == "250 2.1.5"
+            await client.close()
+
+    run(talk())
+
+
+def test_the_house_hears_what_the_edge_answered_itself(run: Run) -> None:
+    async def talk() -> None:
+        async with door() as place:
+            client = await (await place.connect()).begin(data=True)
+            assert await client.say(b"A: b\r\n\r\nbare\nlf\r\n.\r\n") == "554 5.6.0"
+            (refusal,) = place.house.refusals
+            assert refusal is not None
+            assert refusal.code == 554
+            other = await (await place.connect()).begin()
+            assert await other.say(b"RSET\r\n") == "250 2.0.0"
+            assert place.house.refusals == [refusal, None]
+            await client.close()
+            await other.close()
 
     run(talk())
