@@ -84,9 +84,10 @@ class Relay:
         return route(self._domains, domain)
 
     async def known(self, backend: str, tx: Transaction, mailbox: Mailbox) -> Known:
-        """Whether the backend takes mail for that mailbox (`tx` is for the log of later versions)."""
+        """Whether the backend takes mail for that mailbox, and a mail as `tx` declares it."""
         with self._under_way():
-            return await self._recipients[backend].known(mailbox)
+            unfit = await self._recipients[backend].internationalised() if tx.envelope.smtputf8 else None
+            return unfit or await self._recipients[backend].known(mailbox)
 
     async def deliver(
         self,

@@ -34,7 +34,7 @@ from gateway.state.store import Store, ask
 #: A client waits for its answer to RCPT, and others may stand behind it in the same pool.
 _SECONDS = 30.0
 _UNKNOWN_MAILBOX = Reply(550, "5.1.1", ("The mail server knows no such mailbox",))
-_NO_UTF8 = Reply(553, "5.6.7", ("The mail server takes no UTF-8 addresses",))
+_NO_UTF8 = Reply(553, "5.6.7", ("The mail server takes no UTF-8 in addresses and header fields",))
 
 #: Of a yes's lifetime; after that much of it, its next use asks again.
 _FRESH = 0.8
@@ -137,6 +137,21 @@ class Recipients:
             flight = asyncio.get_running_loop().create_task(self._fly(mailbox, lifetimes))
             self._flights[mailbox] = flight
         return flight
+
+    async def internationalised(self) -> Known | None:
+        """Why a mail that its sender declared with SMTPUTF8 cannot go there; `None` when the backend offers it.
+
+        Asked at RCPT, so that it is no surprise after the message; a kept connection knows without a word.
+        """
+
+        async def offered(connection: Connection) -> bool:
+            return "SMTPUTF8" in connection.features
+
+        try:
+            takes = await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, offered)
+        except Broken as why:
+            return Known(Answered.UNKNOWN, why.reply, why.why)
+        return None if takes else Known(Answered.UNKNOWN, _NO_UTF8)
 
     async def forget(self, mailbox: Mailbox) -> None:
         """Drops what was remembered: the next RCPT meets the truth."""

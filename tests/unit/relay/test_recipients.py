@@ -152,6 +152,32 @@ def test_utf8_addresses(tmp_path: Path, features: tuple[str, ...], answer: str) 
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize("verify", [ON, "off"])
+def test_an_internationalised_mail_is_no_surprise_after_the_message(tmp_path: Path, verify: str) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=("PIPELINING",))
+        relay = rig.relay(backend.port, verify=verify)
+        if verify == ON:
+            assert await known(relay) == Known(Answered.YES)  # remembered from here on
+        found = await relay.known("main", transaction(sender="ü@example.org", smtputf8=True), U)
+        assert found.reply is not None
+        assert (found.reply.code, found.reply.status) == (553, "5.6.7")
+        offering = rig.relay((await rig.backend(features=("SMTPUTF8",))).port, verify=verify)
+        found = await offering.known("main", transaction(sender="ü@example.org", smtputf8=True), U)
+        assert found.reply is None
+
+    run(tmp_path, test)
+
+
+def test_an_internationalised_mail_and_a_backend_that_is_away(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        found = await rig.relay(1, verify="off").known("main", transaction(smtputf8=True), U)
+        assert found.reply is not None
+        assert found.reply.code == 451
+
+    run(tmp_path, test)
+
+
 def test_local_parts_differ_by_case(tmp_path: Path) -> None:
     async def test(rig: Rig) -> None:
         backend = await rig.backend({"rcpt U@example.com": b"550 5.1.1 no\r\n"})
