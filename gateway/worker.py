@@ -235,6 +235,9 @@ def main() -> int:
     except (ConfigError, Unavailable, OSError) as fault:
         log.error("worker cannot start", why=str(fault))
         return 1
+    except Exception:
+        log.exception("worker crashed")
+        return 1
     return 0
 
 

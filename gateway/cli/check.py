@@ -58,6 +58,8 @@ def check(
     if batch:
         if message is not None:
             _bad_call("--batch reads standard input and takes no MESSAGE")
+        if client or helo or mail_from or rcpt or dns is not None:
+            _bad_call("--batch takes client, HELO, addresses and DNS from its lines")
         asyncio.run(batches.run(examiner, sys.stdin.buffer, sys.stdout.buffer))
         return
     if message is None:
@@ -119,7 +121,7 @@ def _source(dns: Path | None, settings: Config | None) -> Source:
 
 
 def _read(path: Path) -> Message:
-    octets = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    octets = sys.stdin.buffer.read() if str(path) == "-" else DiskFiles().read(path)
     if b"\r\n" not in octets:  # a file as Unix keeps it; on the wire its lines end in CRLF
         octets = octets.replace(b"\n", b"\r\n")
     return Message.from_octets(octets)

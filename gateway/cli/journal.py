@@ -48,7 +48,7 @@ def _reader(config: Path, path: Path | None) -> Reader:
 
 @app.command("tail")
 def tail(
-    count: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many.")] = 20,
+    count: Annotated[int, typer.Option("-n", "--lines", min=0, max=1_000_000, help="How many.")] = 20,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as mails come; end with Ctrl-C.")] = False,
     config: ConfigOption = _DEFAULT,
     journal: PathOption = None,

@@ -178,7 +178,10 @@ class Edge:
 
     def _tick(self) -> None:
         # One timer for all: a timer of its own costs each connection memory, and each command a cancel and a set.
-        self.sweep()
+        try:
+            self.sweep()
+        except Exception:  # one connection's bug must not end the deadlines of all
+            log.exception("sweep crashed")
         times = self.settings.deadlines
         pause = min(1.0, min(times.greeting, times.command, times.data, times.session) / 4)
         self._timer = asyncio.get_running_loop().call_later(pause, self._tick)
