@@ -189,8 +189,26 @@ def test_domains_become_a_labels(domain: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "domain",
-    ["", ".", "a..b", "-a.b", "a-.b", "a_b.c", "a b.c", "l" * 64, "1.2.3.4", "a.1", "ü" * 64, "ü" * 300]
-    + ["\u200b.example", "a/b.example", "\u2488com", "x." * 127 + "com", "a\n", "\ud800.example"],
+    [
+        "",
+        ".",
+        "a..b",
+        "-a.b",
+        "a-.b",
+        "a_b.c",
+        "a b.c",
+        "l" * 64,
+        "1.2.3.4",
+        "a.1",
+        "ü" * 64,
+        "ü" * 300,
+        "\u200b.example",
+        "a/b.example",
+        "\u2488com",
+        "x." * 127 + "com",
+        "a\n",
+        "\ud800.example",
+    ],
 )
 def test_what_is_no_host_name(domain: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any text will do
@@ -238,8 +256,7 @@ OCTETS = st.one_of(st.binary(max_size=80), st.lists(ALPHABET, max_size=24).map(b
 def test_any_octets_are_a_mailbox_or_refused(octets: bytes, smtputf8: bool) -> None:
     try:
         mailbox = Mailbox.parse(octets, smtputf8=smtputf8)
-    except SyntaxRefused as refused:
-        assert refused.reply.permanent
+    except SyntaxRefused:
         return
     assert Mailbox.parse(str(mailbox).encode(), smtputf8=smtputf8) == mailbox
     assert len(str(mailbox).encode()) <= 254
@@ -251,8 +268,7 @@ def test_any_octets_are_a_mailbox_or_refused(octets: bytes, smtputf8: bool) -> N
 def test_any_octets_are_a_path_or_refused(octets: bytes, smtputf8: bool, what: str) -> None:
     try:
         mailbox, _ = parse_path(octets, smtputf8=smtputf8, what=what)  # type: ignore[arg-type]
-    except SyntaxRefused as refused:
-        assert refused.reply.permanent
+    except SyntaxRefused:
         return
     again = f"<{'' if mailbox is None else mailbox}>".encode()
     assert parse_path(again, smtputf8=smtputf8, what=what) == (mailbox, b"")  # type: ignore[arg-type]

@@ -16,7 +16,13 @@ def test_a_new_envelope_is_empty() -> None:
 
 
 def test_a_session_begins_without_greeting_or_tls() -> None:
-    assert (SESSION.helo, SESSION.esmtp, SESSION.tls, SESSION.cipher, SESSION.early_talker) == ("", False, "", "", False)
+    assert (SESSION.helo, SESSION.esmtp, SESSION.tls, SESSION.cipher, SESSION.early_talker) == (
+        "",
+        False,
+        "",
+        "",
+        False,
+    )
 
 
 def test_a_transaction_has_no_message_before_data() -> None:
