@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.testca import Pair, TestCa
+from tests.support import exim
 from tests.support.gateway import HOSTNAME, REPOSITORY, Gateway, serving, site
 from tests.support.recorder import Recorder, recorder
 
@@ -81,3 +82,21 @@ def test_smtplib(gateway: Gateway, authority: TestCa, taken: Recorder) -> None:
         assert client.has_extn("DSN")
         assert client.send_message(message, mail_options=["RET=HDRS"], rcpt_options=["NOTIFY=NEVER"]) == {}
     assert [record for record in taken.records() if record["id"] == "smtplib"]
+
+
+@pytest.mark.skipif(
+    not exim.UNPACKED.is_dir(), reason="Exim is not unpacked: tests/support/install-tools does it on Debian"
+)
+def test_exim_sends_by_bdat(gateway: Gateway, authority: TestCa, taken: Recorder) -> None:
+    text = b"".join(b"line %d\r\n.\r\n" % number for number in range(20_000))
+    with exim.client(gateway.port, authority.file) as client:
+        log = client.deliver(
+            "sue@sender.example", "alice@example.com", b"X-Test-Id: exim\r\nFrom: <sue@sender.example>\r\n\r\n" + text
+        )
+    assert " => alice@example.com" in log, log
+    (record,) = [record for record in taken.records() if record["id"] == "exim"]
+    assert int(str(record["size"])) > len(text)
+    (line,) = [line for line in log.splitlines() if " => alice@example.com" in line]
+    assert " K " in line, "K: by CHUNKING"
+    assert 'C="250 2.0.0 ' in line
+    assert " X=TLS1.3:" in line

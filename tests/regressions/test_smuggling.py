@@ -75,6 +75,35 @@ def test_no_second_message_at_any_cut(name: str) -> None:
     asyncio.run(talk())
 
 
+@pytest.mark.parametrize("name", [*SEQUENCES, *OWN])
+def test_nor_in_chunks_at_any_cut(name: str) -> None:
+    """BDAT: one chunk in two pieces, and two chunks, cut at every octet of the sequence. Dots are content here."""
+    octets = content(SEQUENCES[name][0] if name in SEQUENCES else OWN[name])
+    bare = set(octets.replace(b"\r\n", b"")) & set(b"\r\n\0")
+    cuts = range(len(HEAD) - 1, len(octets) - len(SMUGGLED))
+
+    async def talk() -> None:
+        for cut in cuts:
+            first, second = octets[:cut], octets[cut:]
+            one = b"BDAT %d LAST\r\n" % len(octets)
+            two = b"BDAT %d\r\n%bBDAT %d LAST\r\n%b" % (len(first), first, len(second), second)
+            for pieces in ([one + first, second], [two], [two[:cut], two[cut:]]):
+                async with door() as place:
+                    client = await (await place.connect()).begin()
+                    for piece in pieces:
+                        client.send(piece)
+                        await asyncio.sleep(0)
+                    if not bare:
+                        client.send(b"QUIT\r\n")
+                    replies = [reply for reply in await client.all_replies() if reply != "250 2.0.0"]
+                    await client.close()
+                    await place.house.gone.wait()
+                    assert replies == (["554 5.6.0"] if bare else ["221 2.0.0"]), (cut, pieces)
+                    assert place.house.messages == ([] if bare else [octets]), (cut, pieces)
+
+    asyncio.run(talk())
+
+
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_nor_inside_tls(name: str, tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
