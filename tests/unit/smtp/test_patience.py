@@ -1,6 +1,7 @@
 """Deadlines by table, with times handed in."""
 
 from gateway.mail.message import MessageWriter
+from gateway.smtp.chunks import ChunkReader
 from gateway.smtp.patience import LINGER_SECONDS, Deadlines, Patience
 from gateway.smtp.reader import DataReader
 
@@ -51,6 +52,24 @@ def test_the_least_rate_after_a_grace() -> None:
     patience.content(0, reader(1500))
     assert not patience.over(14.9)
     assert patience.over(15.1)
+
+
+def test_all_chunks_of_a_message_have_one_deadline_and_one_rate() -> None:
+    patience, chunks = Patience(TIMES, 0), ChunkReader(10_000, None)
+    chunks.begin(5000, last=False)
+    chunks.feed(b"x" * 2000)
+    patience.content(0, chunks)
+    patience.content(12, chunks)  # another chunk began
+    assert patience.reader is chunks
+    assert not patience.over(19.9)
+    assert patience.over(20.1), "2,000 octets are too few after 20 seconds"
+    chunks.feed(b"x" * 3000)
+    assert not patience.over(29.9)
+    assert patience.over(30)
+    patience.command(30, greeted=True)
+    chunks.begin(5000, last=True)
+    patience.content(31, chunks)  # a new message is timed anew
+    assert not patience.over(60.9)
 
 
 def test_our_own_work_takes_none_of_it() -> None:

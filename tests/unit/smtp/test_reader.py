@@ -1,6 +1,5 @@
 """The end of DATA by table and by property: however the octets are cut, the message is the same."""
 
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
