@@ -1,7 +1,6 @@
 """`under` and `glob`."""
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -33,6 +32,5 @@ def test_glob_is_what_the_stars_say(pattern: str, text: str) -> None:
 
 
 def test_glob_does_not_explode() -> None:
-    started = time.process_time()
+    """A backtracking matcher would not come back from this before the test's own time limit, nor in a lifetime."""
     assert not glob("*a" * 30 + "b")("a" * 20_000)
-    assert time.process_time() - started < 1

@@ -1,7 +1,5 @@
 """The greylisting key: the identity ladder and the normal form of addresses."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,11 +80,10 @@ def test_any_address_gives_a_small_key(sender: str, recipient: str) -> None:
     assert made == key("i", sender, recipient)
 
 
-def test_a_hostile_local_part_costs_nothing() -> None:
-    began = time.process_time()
+def test_a_hostile_local_part_gives_a_small_key() -> None:
+    """None of these may send a pattern backtracking: the test's own time limit would end it."""
     for text in ("a" * 320, "srs0=" * 64, "prvs=" * 64, "1a2b3c4d-" * 35, "a" * 100_000):
-        key("i", text + "@x.example", "r@x.example")
-    assert time.process_time() - began < 0.5
+        assert len(key("i", text + "@x.example", "r@x.example").sender) <= 1000
 
 
 def test_organisational_domain() -> None:
