@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ out:
   driver = smtp
   port = {port}
   helo_data = client.sender.example
-  hosts_try_chunking = *
+  hosts_try_chunking = {chunking}
   hosts_require_tls = *
   tls_verify_certificates = {ca}
   tls_verify_cert_hostnames =
@@ -45,7 +45,7 @@ begin retry
 class Exim:
     """One configuration of it."""
 
-    def __init__(self, folder: Path, port: int, ca: Path) -> None:
+    def __init__(self, folder: Path, port: int, ca: Path, chunking: bool) -> None:
         self._folder = folder
         folder.chmod(0o755)
         for name in ("spool", "log"):
@@ -54,7 +54,11 @@ class Exim:
         shutil.copy(ca, folder / "ca.pem")
         (folder / "ca.pem").chmod(0o644)
         text = _CONFIGURATION.format(
-            folder=folder, port=port, ca=folder / "ca.pem", program=UNPACKED / "usr/sbin/exim4"
+            folder=folder,
+            port=port,
+            chunking="*" if chunking else "",
+            ca=folder / "ca.pem",
+            program=UNPACKED / "usr/sbin/exim4",
         )
         (folder / "exim.conf").write_text(text)
         for file, line in (
@@ -63,13 +67,22 @@ class Exim:
         ):
             (folder / file).write_text(Path("/etc", file).read_text().rstrip("\n") + f"\n{line}\n")
 
-    def deliver(self, sender: str, recipient: str, message: bytes) -> str:
-        """Delivers at once; its log."""
+    def deliver(self, sender: str, recipients: str | Sequence[str], message: bytes) -> str:
+        """Delivers one mail at once; its log."""
         # In two steps, because what it starts by itself would look for libraries where it was not installed.
-        self._run("-odq", "-i", "-f", sender, recipient, octets=message.replace(b"\r\n", b"\n"))
-        (queued,) = (file.name.removesuffix("-H") for file in (self._folder / "spool" / "input").rglob("*-H"))
-        self._run("-M", queued)
+        recipients = [recipients] if isinstance(recipients, str) else recipients
+        self._run("-odq", "-i", "-f", sender, *recipients, octets=message.replace(b"\r\n", b"\n"))
+        return self.flush()
+
+    def flush(self) -> str:
+        """Tries what waits again, now and once; the log."""
+        for queued in self.queue():
+            self._run("-M", queued)
         return (self._folder / "log" / "main").read_text("utf-8", "replace")
+
+    def queue(self) -> list[str]:
+        """The ids of the mails that wait."""
+        return [file.name.removesuffix("-H") for file in (self._folder / "spool" / "input").rglob("*-H")]
 
     def _run(self, *words: str, octets: bytes = b"") -> None:
         libraries = ":".join(sorted({str(file.parent) for file in UNPACKED.glob("**/lib*.so*")}))
@@ -80,7 +93,7 @@ class Exim:
 
 
 @contextmanager
-def client(port: int, ca: Path) -> Iterator[Exim]:
-    """An Exim that sends everything to that port of this machine."""
+def client(port: int, ca: Path, chunking: bool = True) -> Iterator[Exim]:
+    """An Exim that sends everything to that port of this machine, by BDAT unless told not to."""
     with tempfile.TemporaryDirectory(prefix="gatepost-exim-", dir="/tmp") as name:
-        yield Exim(Path(name), port, ca)
+        yield Exim(Path(name), port, ca, chunking)
