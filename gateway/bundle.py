@@ -69,11 +69,14 @@ class Bundle:
         os.close(self.descriptor)
 
 
-async def validated(worker: tuple[str, ...], config: Path) -> Bundle:
-    """Checks the configuration in a child. Raises `Refused`; warnings go to the log."""
+async def validated(worker: tuple[str, ...], config: Path, *, tested: bool = False) -> Bundle:
+    """Checks the configuration in a child. Raises `Refused`; warnings go to the log.
+
+    With `tested` a policy that fails one of its own tests is refused, else that is a warning.
+    """
     descriptor = os.memfd_create("bundle", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        said, warnings = await _checked(worker, config, descriptor)
+        said, warnings = await _checked((*worker, *(["--tested"] if tested else [])), config, descriptor)
         summary = Summary.parse(said)
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)

@@ -244,7 +244,7 @@ class Supervisor:
     async def _reloaded(self) -> str:
         """Checks and hands on. The problems, "" when all workers run the new bundle."""
         try:
-            bundle = await validated(self._worker, self._config)
+            bundle = await validated(self._worker, self._config, tested=True)
         except Refused as why:
             return str(why)
         if bundle.summary.bound != self._bundle.summary.bound:

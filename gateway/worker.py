@@ -167,8 +167,12 @@ def bundle(descriptor: int) -> BundleFiles:
         return BundleFiles(file.read())
 
 
-def check(path: Path, bundle_fd: int | None) -> int:
-    """Validates what is on disk and runs the policy's tests; leaves the bundle, prints the summary. The exit status."""
+def check(path: Path, bundle_fd: int | None, *, tested: bool = False) -> int:
+    """Validates what is on disk and runs the policy's tests; leaves the bundle, prints the summary. The exit status.
+
+    With `tested` a failing test refuses (a reload: the running policy stays). Without, it is a warning: at a start
+    there is no other policy to fall back to, and a mail server that does not start helps nobody.
+    """
     files = RecordingFiles()
     try:
         made = plan(path, files, SystemClock(), today=True)
@@ -177,9 +181,10 @@ def check(path: Path, bundle_fd: int | None) -> int:
         return 1
     report = run_tests(made.policy)
     failures = [outcome for outcome in report.outcomes if outcome.failure]
-    if failures:
-        for outcome in failures:
-            sys.stderr.write(f"{outcome.case.position}: the test '{outcome.case.name}' fails: {outcome.failure}\n")
+    for outcome in failures:
+        told = f"{outcome.case.position}: the test '{outcome.case.name}' fails: {outcome.failure}"
+        sys.stderr.write(told + ("\n" if tested else " (warning)\n"))
+    if failures and tested:
         sys.stderr.write(f"{len(failures)} of {len(report.outcomes)} policy tests fail; see: gatepost policy test\n")
         return 1
     for warning in made.warnings:
@@ -211,6 +216,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="gateway.worker")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--tested", action="store_true")
     parser.add_argument("--bundle-fd", type=int)
     parser.add_argument("--listen-fds", default="")
     parser.add_argument("--census-fd", type=int)
@@ -220,7 +226,7 @@ def main() -> int:
     said = parser.parse_args()
     logging.configure()
     if said.check:
-        return check(said.config, said.bundle_fd)
+        return check(said.config, said.bundle_fd, tested=said.tested)
     listening = [(int(index), int(number)) for index, number in (w.split(":") for w in said.listen_fds.split(","))]
 
     async def run() -> None:

@@ -1,13 +1,14 @@
 """Tests of policies, as they stand beside the rules: `name`, `given`, `expect`.
 
 `given` names facts (flat and dotted), lists (`lists.partners: [example.org]`) and how the greylist answers
-(`greylist: passed`); every other fact is that of `CLEAN`, a clean mail from a known good sender. What goes together
-is derived: giving `mail.address` gives `mail.domain`, `from.address` gives `from.domain` and its organisational domain.
-Names, types and words are checked at load, with positions. Run by `tests`.
+(`greylist: passed` or `waiting`; else it waits only where the test expects it to); every other fact is that of
+`CLEAN`, a clean mail from a known good sender. What goes together is derived: giving `mail.address` gives
+`mail.domain`, `from.address` gives `from.domain` and its organisational domain. Names, types and words are checked
+at load, with positions. Run by `tests`.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ class Case:
     position: Position
     given: Mapping[str, Value] = field(default_factory=dict)
     lists: Mapping[str, NamedList] = field(default_factory=dict)
-    greylist: str = "waiting"
+    greylist: str = ""  # how it answers; "": as the test means it, see `settled`
     limit: str = "passed"
     action: str = ""
     rule: str = ""
@@ -91,6 +92,12 @@ class Case:
     def facts(self) -> dict[str, Value]:
         """All facts of the mail."""
         return {**CLEAN, **_derived(self.given), **self.given}
+
+    def settled(self, actions: Mapping[str, str]) -> "Case":
+        """With the greylist's answer where the test did not give one: it makes a mail wait in the tests that expect
+        it to, and is no matter in all others. `actions` are the rules' by their ids."""
+        waits = self.action == "greylist" or (self.action != "none" and actions.get(self.rule) == "greylist")
+        return replace(self, greylist=self.greylist or ("waiting" if waits else "passed"))
 
     def unknown_rule(self, ids: Collection[str]) -> Problem:
         """The finding that `expect` names no rule."""
@@ -193,7 +200,7 @@ _Given = tuple[dict[str, Value], dict[str, NamedList], str]
 def _given(reader: "Reader", named: Mapping[str, NamedList]) -> _Given:
     facts: dict[str, Value] = {}
     other: dict[str, NamedList] = {}
-    greylist = "waiting"
+    greylist = ""
     given = reader.data.get("given", {})
     if not isinstance(given, dict):
         reader.error(("given",), "'given' is a mapping of facts", "as in {spf.result: fail}")

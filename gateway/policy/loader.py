@@ -108,6 +108,8 @@ def load_policies(directory: Path, lists: Path, files: Files, *, today: date | N
     for case in cases:
         if case.rule and case.rule not in ids:
             problems.append(case.unknown_rule(ids))
+    actions = {rule.id: rule.action.value for rule in rules}
+    cases = [case.settled(actions) for case in cases]
     rank = {document.file: number for number, document in enumerate(documents)}
     problems.sort(key=lambda p: (rank.get(p.position.file, len(rank)), p.position))
     problems = list(dict.fromkeys(problems))

@@ -69,7 +69,11 @@ class Hosts:
             kept = connection.transactions > 0
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await talk(connection)
+                    outcome = await talk(connection)
+                # Only a whole dialogue heals: a host may take connections, shake hands, and then say nothing.
+                if self._ill.pop(connection.endpoint, None) is not None:
+                    log.info("backend host is back", backend=self.name, host=str(connection.endpoint))
+                return outcome
             except (Broken, TimeoutError) as why:
                 broken = why if isinstance(why, Broken) else Lost("the mail server is silent")
                 endpoint = connection.endpoint
@@ -139,13 +143,10 @@ class Hosts:
             if illness is not None:  # one tries; the others go to the next host meanwhile
                 illness.until = self._clock.monotonic() + _OPEN_SECONDS
             try:
-                connection = await self._dial(target, open_by)
+                return await self._dial(target, open_by)
             except Broken as why:
                 self._failed(endpoint, why.why)
                 raise
-            if self._ill.pop(endpoint, None) is not None:
-                log.info("backend host is back", backend=self.name, host=str(endpoint))
-            return connection
 
         return dial
 

@@ -164,7 +164,7 @@ class Connection(SMTP):
             if not isinstance(event, Content):
                 if self._edge.draining:
                     event = self._dialogue.hang_up(GOING_DOWN, "draining")
-                elif self._patience.session_over(self._edge.clock.monotonic()):
+                elif self._dialogue.reading is None and self._patience.session_over(self._edge.clock.monotonic()):
                     event = self._dialogue.hang_up(_TOO_SLOW, "timeout")
             match event:
                 case Say():

@@ -14,6 +14,7 @@ from gateway.smtp.reader import DataReader
 
 LINGER_SECONDS = 3.0  # after our last word, for the client to read it: a reset would take it away
 RATE_GRACE_SECONDS = 10.0  # before the least rate counts
+STRETCH_SECONDS = 30.0  # the least rate holds for each: a fast beginning buys no long stall
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Deadlines:
 class Patience:
     """The deadline of one client."""
 
-    __slots__ = ("_content_began", "_due", "_end", "_message", "_times", "reader")
+    __slots__ = ("_content_began", "_due", "_end", "_mark", "_message", "_times", "reader")
 
     def __init__(self, times: Deadlines, now: float) -> None:
         self._times = times
@@ -43,6 +44,7 @@ class Patience:
         self.reader: DataReader | ChunkReader | None = None
         self._message: DataReader | ChunkReader | None = None
         self._content_began = now
+        self._mark = (now, 0)  # when the present stretch began, and how much had come by then
 
     def working(self) -> None:
         """It is our turn."""
@@ -54,10 +56,13 @@ class Patience:
         self.reader = self._message = None
 
     def content(self, now: float, reader: DataReader | ChunkReader) -> None:
-        """A message is awaited; `reader` knows how much of it has come. All chunks of one have one deadline."""
+        """A message is awaited; `reader` knows how much of it has come. All chunks of one have one deadline.
+
+        The session's end does not cut it: that strikes at the command after it.
+        """
         if reader is not self._message:
-            self._message, self._content_began = reader, now
-        self._due = min(self._content_began + self._times.data, self._end)
+            self._message, self._content_began, self._mark = reader, now, (now, 0)
+        self._due = self._content_began + self._times.data
         self.reader = reader
 
     def leaving(self, now: float) -> None:
@@ -74,4 +79,9 @@ class Patience:
             elapsed = now - self._content_began
             if elapsed > RATE_GRACE_SECONDS and self.reader.size < self._times.rate * elapsed:
                 return True
+            began, size = self._mark
+            if now - began >= STRETCH_SECONDS:
+                if self.reader.size - size < self._times.rate * (now - began):
+                    return True
+                self._mark = (now, self.reader.size)
         return now >= self._due

@@ -18,6 +18,7 @@ for name in ("--config", "--listen-fds"):
 for name in ("--bundle-fd", "--census-fd", "--row", "--workers", "--control-fd"):
     parser.add_argument(name, type=int)
 parser.add_argument("--check", action="store_true")
+parser.add_argument("--tested", action="store_true")
 options = parser.parse_args()
 
 if options.check:

@@ -97,7 +97,7 @@ def test_passes(given: str, expect: str) -> None:
         ("", "action: tag, rule: mark", "expected tag by mark; no rule was final"),
         ("", "action: note", "expected note by some rule; no rule was final"),
         ("", "action: observe, rule: look", "expected that look observes; no rule was final"),
-        ("spf.result: none", "action: none", "expected none; it was greylist by wait at rcpt"),
+        ("spf.result: none, greylist: waiting", "action: none", "expected none; it was greylist by wait at rcpt"),
     ],
 )
 def test_fails_and_says_why(given: str, expect: str, failure: str) -> None:

@@ -34,7 +34,9 @@ def test_the_session_as_a_whole() -> None:
     assert not patience.over(149.9)
     assert patience.over(150)
     patience.content(149, reader(9000))
-    assert patience.over(150)
+    assert not patience.over(150), "a message that comes is not cut"
+    assert not patience.session_over(149.9)
+    assert patience.session_over(150)
 
 
 def test_content() -> None:
@@ -85,3 +87,13 @@ def test_a_while_for_the_last_word() -> None:
     patience.leaving(20)
     assert not patience.over(20 + LINGER_SECONDS - 0.1)
     assert patience.over(20 + LINGER_SECONDS)
+
+
+def test_a_fast_beginning_buys_no_long_stall() -> None:
+    patience, some = Patience(Deadlines(data=1000, session=1000, rate=10), 0), reader(9000)
+    patience.content(0, some)
+    assert not patience.over(30)
+    assert not patience.over(59.9)
+    assert patience.over(60), "nothing came for the last thirty seconds"
+    some.feed(b"x" * 300)
+    assert not patience.over(60)
