@@ -3,7 +3,7 @@
 No dots and no end to look for; the announced number alone says where commands begin again. A chunk that is refused is
 read to its end and dropped first, else its octets would be commands. A bare CR, a bare LF or a NUL refuses the message
 as in DATA (see `reader`), a CR at a chunk's end being judged with the next one. A message that ends without CRLF gets
-one: our way on is DATA, which cannot say otherwise, and no signature covers the difference (RFC 6376 section 3.4.3).
+one: our way on may be DATA, which cannot say otherwise; no signature covers the difference (RFC 6376 section 3.4.3).
 
 RFC 3030 sections 2 and 3. Used by `protocol`.
 """

@@ -219,3 +219,16 @@ def test_every_host_breaks_off(tmp_path: Path) -> None:
         assert (one.connections, two.connections) == (1, 1)
 
     run(tmp_path, test)
+
+
+def test_a_host_that_shakes_hands_and_then_says_nothing_is_not_healed_by_that(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        silent, good = await rig.backend({"mail": HANG}), await rig.backend()
+        relay = rig.relay(silent.port, good.port, seconds=0.3)
+        fates = [await deliver(relay)]
+        for pause in (6, 11, 21):  # each after the pause: one probe, and a longer pause
+            rig.clock.advance(pause)
+            fates += [await deliver(relay), await deliver(relay)]
+        assert [isinstance(fate, Delivered) for fate in fates] == [False, False, True, False, True, False, True]
+
+    run(tmp_path, test)
