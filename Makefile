@@ -13,7 +13,7 @@ STAMP   := $(VENV)/.installed
 .PHONY: help demo run test conformance check format golden fuzz bench abuse chaos tools clean
 
 help:
-	@echo "make demo    a dozen mails through a real gateway on loopback; prints one row a mail"
+	@echo "make demo    seventeen mails through a real gateway on loopback; prints one row a mail"
 	@echo "make run     serve CONFIG=gatepost.yaml in the foreground"
 	@echo "make test    all tests (TESTS=tests/unit for a part); fetches Postfix and swaks when missing"
 	@echo "make conformance    the published suites alone (part of make test), with the counts of each"

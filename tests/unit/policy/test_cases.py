@@ -59,6 +59,9 @@ def outcome(given: str, expect: str) -> str:
         ("spf.result: none", "action: greylist, rule: wait, stage: rcpt, reply: 451 4.7.1"),
         ("spf.result: none", "action: defer, rule: wait"),
         ("spf.result: none, greylist: passed", "action: none"),
+        # A test that is not about the greylist is not stopped by it.
+        ("spf.result: none", "action: none"),
+        ("spf.result: none, dmarc.result: fail", "action: reject, rule: out"),
         ("spf.result: softfail", "action: tag, rule: mark, tags: {X-Spf: softfail}"),
         ("message.hops: 51", "action: note, rule: say"),
         ("message.hops: 61", "action: observe, rule: look"),
