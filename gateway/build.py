@@ -24,6 +24,7 @@ from gateway.dns.zone import Zone
 from gateway.files import Files
 from gateway.house import House
 from gateway.journal import Journal
+from gateway.policy.classes import divides
 from gateway.policy.loader import Policy, load_policies
 from gateway.policy.rules import Action
 from gateway.relay.delivery import Relay
@@ -45,6 +46,11 @@ class Plan:
     contexts: tuple[ssl.SSLContext | None, ...]  # one a listener
     files: Files
     warnings: tuple[Problem, ...] = ()
+
+    @property
+    def chunking(self) -> bool:
+        """Whether to offer CHUNKING: not where recipients are of several classes, see `smtp/offer`."""
+        return not divides(self.policy.rules, self.policy.lists)
 
 
 def plan(path: Path, files: Files, clock: Clock, *, today: bool) -> Plan:
@@ -139,11 +145,19 @@ def resolver_of(config: Config, files: Files, clock: Clock) -> Resolver:
     return Resolver(source, clock, timeout=config.dns.timeout)
 
 
-def settings_of(config: Config, listener: Listener, *, starttls: StartTlsMode | None = None) -> Settings:
-    """What one listener allows; `starttls` overrules it."""
+def settings_of(
+    config: Config, listener: Listener, *, starttls: StartTlsMode | None = None, chunking: bool = True
+) -> Settings:
+    """What one listener allows; `starttls` overrules it, `chunking` is that of the plan."""
     limits, times = config.limits, config.deadlines
     return Settings(
-        Rules(config.hostname, limits.message, limits.recipients, starttls or listener.starttls),
+        Rules(
+            config.hostname,
+            limits.message,
+            limits.recipients,
+            starttls or listener.starttls,
+            chunking,
+        ),
         limits.connections,
         limits.connections_per_network,
         Deadlines(times.greeting, times.command, times.data, times.session, times.rate),

@@ -20,9 +20,12 @@ from gateway.log import log
 from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Transaction
 from gateway.mail.terms import Stage, Unavailable
+from gateway.policy import classes
+from gateway.policy.classes import DataClass
 from gateway.policy.loader import Policy
 from gateway.policy.outcome import ERROR, PASSED, Effect, Need, Progress, Verdict
-from gateway.policy.rules import Action, Limit
+from gateway.policy.rules import Action, Limit, Rule
+from gateway.policy.vocabulary import SIZE
 from gateway.state import greylist
 from gateway.state.store import ask
 
@@ -120,6 +123,27 @@ class LiveHearing(Hearing):
         self._house = house
         #: Rules whose greylist or limit makes the sender wait, and which of the two it is.
         self.waits: dict[str, Action] = {}
+        # Rules that are about some recipients alone and that an announced size lets pass.
+        self._trusted: dict[str, Rule] = {}
+
+    async def alike(self, one: DataClass, other: DataClass) -> bool:
+        """True when DATA will do the same with both: the rules in which they differ are known not to fire."""
+        policy, providers = self._house.policy, self._house.providers
+        apart = classes.between(one, other, policy.rules)
+        if apart is None or not all(classes.early(rule) or SIZE in rule.when.facts for rule in apart):
+            return False
+        kinds = {providers[name] for rule in apart for name in classes.early(rule) if name in providers}
+        facts, failed = await self._facts.named(kinds), self._facts.failed
+        announced = self._tx.envelope.declared_size
+        if not all(classes.silent(policy.engine, rule, facts, failed, announced) for rule in apart):
+            return False
+        self._trusted |= {rule.id: rule for rule in apart if SIZE in rule.when.facts}
+        return True
+
+    def misled(self, size: int) -> bool:
+        """True when the announced size put recipients together whom the counted one would have parted."""
+        facts, engine = {**self.values(), SIZE: size}, self._house.policy.engine
+        return not all(classes.silent(engine, rule, facts, self._facts.failed) for rule in self._trusted.values())
 
     async def perform(self, effect: Effect, recipient: str) -> str:
         """Asks the greylist, or counts."""

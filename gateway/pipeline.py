@@ -32,8 +32,8 @@ from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
 from gateway.mail.message import Message
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Stage
+from gateway.policy.classes import DataClass
 from gateway.policy.judge import Progress, Verdict
-from gateway.policy.loader import DataClass
 from gateway.policy.rules import Action
 from gateway.relay.delivery import Delivered, Known, Refused
 from gateway.smtp.familiar import Familiar
@@ -42,6 +42,7 @@ __all__ = ["House", "Journey", "Pipeline"]
 
 RELAY_DENIED = Reply(550, "5.7.1", ("Relaying denied: we take no mail for this domain",))
 OTHER_GROUP = Reply(452, "4.5.3", ("This recipient needs a transaction of its own, please send it again",))
+OTHER_SIZE = Reply(552, "5.3.4", ("The message is not of the size that was announced",))
 MALFORMED = Reply(554, "5.6.0", ("The header of the message is malformed",))
 OUR_FAULT = Reply(451, "4.3.0", ("Local error, try again later",))
 REFUSED = Reply(550, "5.7.1", ("Refused by policy",))
@@ -214,7 +215,7 @@ class Journey:
             return self.speak(Stage.RCPT, verdict, address)
         progress = self._hearing.progress
         group = house.policy.data_class(mailbox.canonical, progress)
-        if self._group is not None and self._group != group:
+        if self._group is not None and not await self._hearing.alike(self._group, group):
             self._heard(own, known, verdict)
             return self._refuse(Stage.RCPT, OTHER_GROUP, address)
         known = known or await house.relay.known(backend, self.tx, recipient.mailbox)
@@ -271,6 +272,8 @@ class Journey:
         if message.malformed:
             self.account.fate_detail = message.malformed
             return self._refuse(Stage.DATA, MALFORMED)
+        if self._hearing.misled(message.size):  # RFC 1870 section 6.3: an announcement need not be forgiven
+            return self._refuse(Stage.DATA, OTHER_SIZE)
         self.start(Stage.DATA)
         own: Named = {"message.size": message.size}
         verdict = await self._hearing.judge(Stage.DATA, own, self._first, self._recipient)

@@ -79,7 +79,7 @@ class Worker:
         control.close()
 
     async def _open(self, index: int, listening: socket.socket) -> None:
-        settings = settings_of(self._plan.config, self._plan.config.listeners[index])
+        settings = settings_of(self._plan.config, self._plan.config.listeners[index], chunking=self._plan.chunking)
         # The context is asked for at each handshake, so that a reload's certificate is the next client's.
         edge = Edge(
             settings,
@@ -131,7 +131,7 @@ class Worker:
         self._pipeline.house = house
         self._houses.append(house)
         for index, edge in self._edges:
-            edge.settings = settings_of(made.config, made.config.listeners[index])
+            edge.settings = settings_of(made.config, made.config.listeners[index], chunking=made.chunking)
         retiring = asyncio.get_running_loop().create_task(self._retire(old))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)

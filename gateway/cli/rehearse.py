@@ -10,6 +10,7 @@ import ipaddress
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,7 @@ async def _session(made: Plan, client: str, folder: Path, clock: Clock) -> None:
     house = build(
         made, clock=clock, store=store, resolver=resolver_of(made.config, made.files, clock), journal=None, relay=_Dry
     )
-    settings = settings_of(made.config, made.config.listeners[0], starttls="off")
+    settings = settings_of(made.config, made.config.listeners[0], starttls="off", chunking=made.chunking)
     edge = Edge(settings, Pipeline(house), census=Census.alone(), clock=clock)
     wire = _Terminal()
     edge.admit(client)
@@ -87,6 +88,7 @@ class _Dry(Relay):
         recipient: Mailbox | None = None,
         *,
         client_name: str = "",
+        before_dot: Callable[[str], None] | None = None,
     ) -> Fate:
         return Delivered(_NOTHING, "nowhere")
 

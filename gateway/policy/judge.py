@@ -38,6 +38,10 @@ class Ready:
     checks: frozenset[str]  # checks whose facts `when` names
     expects_failure: frozenset[str]  # of these: those compared with "temperror"
 
+    def blind(self, failed: Collection[str]) -> frozenset[str]:
+        """The failed checks whose facts are unknown to it."""
+        return (self.checks & frozenset(failed)) - self.expects_failure if failed else frozenset()
+
 
 def ready(rule: Rule, lists: Mapping[str, NamedList]) -> Ready:
     """The rule, compiled."""
@@ -91,10 +95,20 @@ class Judge:
         self._lists = lists
         compiled = [ready(rule, lists) for rule in rules]
         self._stages = {stage: [one for one in compiled if stage in one.rule.stages] for stage in Stage}
+        self._rules = {one.rule.id: one for one in compiled}
 
     def rules(self, stage: Stage) -> list[Rule]:
         """The rules that are asked at this stage, in order."""
         return [one.rule for one in self._stages[stage]]
+
+    def silent(self, rule: Rule, facts: Mapping[str, Value], failed: Collection[str]) -> bool:
+        """True when its condition is false whatever the facts are that are not there."""
+        one = self._rules[rule.id]
+        blind = one.blind(failed)
+        try:
+            return not one.when({name: facts[name] for name in facts if FACTS[name].check not in blind})
+        except Undecided:
+            return False
 
     def judge(
         self,
@@ -152,7 +166,7 @@ class Judge:
 
     def _applies(self, one: Ready, walk: _Walk) -> bool:
         """The condition; where checks failed, as if their facts were unknown, unless the rule speaks of failure."""
-        blind = (one.checks & walk.failed) - one.expects_failure if walk.failed else frozenset()
+        blind = one.blind(walk.failed)
         try:
             applies = one.when(walk.without(blind) if blind else walk.facts)
             if not applies:

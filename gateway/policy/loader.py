@@ -10,27 +10,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
 from gateway.checks.check import Value
 from gateway.files import Files
 from gateway.mail.terms import Stage
 from gateway.policy.cases import Case, read_case
+from gateway.policy.classes import DataClass
 from gateway.policy.expression import Compiler
-from gateway.policy.judge import Judge, Judgement, Progress, Step, Tag
+from gateway.policy.judge import Judge, Judgement, Progress, Step
 from gateway.policy.lint import lint
 from gateway.policy.lists import NamedList, list_files, load_lists
 from gateway.policy.reading import Reader, read_rule
 from gateway.policy.rules import Rule
 from gateway.yamlfile import ConfigError, Document, PolicyError, Position, Problem, load
-
-
-class DataClass(NamedTuple):
-    """What DATA will do with a recipient; recipients that differ in it never share a transaction (452 4.5.3)."""
-
-    rules: frozenset[int]  # the DATA rules that will be asked, by number
-    tags: frozenset[Tag]
-    held: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,16 @@ StartTlsMode = Literal["offered", "required", "off"]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a door allows: our name, the limits (octets a message, recipients a transaction), and STARTTLS."""
+    """What a door allows: our name, the limits (octets a message, recipients a transaction), STARTTLS.
+
+    `chunking`: CHUNKING is offered; BDAT is taken from whoever says it all the same.
+    """
 
     hostname: str
     message: int = 35_000_000
     recipients: int = 100
     starttls: StartTlsMode = "off"
+    chunking: bool = True
 
 
 @dataclass(frozen=True, slots=True)

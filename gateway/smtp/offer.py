@@ -15,7 +15,10 @@ HELP = Say(Reply(214, "2.0.0", ("EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOO
 @lru_cache(maxsize=64)
 def offer(rules: Rules, *, starttls: bool, xclient: bool) -> Reply:
     """The reply to EHLO."""
-    lines = [rules.hostname, f"SIZE {rules.message}", "PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "DSN"]
+    lines = [rules.hostname, f"SIZE {rules.message}", "PIPELINING", "8BITMIME", "SMTPUTF8", "DSN"]
+    # Not where recipients are of several classes (452 4.5.3): who sends by BDAT has often sent the message before it
+    # reads that some of its recipients need another transaction, and brings them with its next retry only (Exim 4.96).
+    lines[5:5] = ["CHUNKING"] if rules.chunking else []
     lines += ["ENHANCEDSTATUSCODES", f"LIMITS RCPTMAX={rules.recipients}"]
     return Reply(250, "", (*lines, *([XCLIENT] if xclient else []), *(["STARTTLS"] if starttls else [])))
 

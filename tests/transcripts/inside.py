@@ -40,7 +40,7 @@ async def start_gateway(file: Path, listener: socket.socket, clock: Clock) -> In
     made = plan(file, DiskFiles(), clock, today=True)
     store = SqliteStore(file.with_name("inside.db"), clock)
     house = build(made, clock=clock, store=store, resolver=resolver_of(made.config, made.files, clock), journal=None)
-    settings = settings_of(made.config, made.config.listeners[0])
+    settings = settings_of(made.config, made.config.listeners[0], chunking=made.chunking)
     edge = Edge(settings, Pipeline(house), census=Census.alone(), clock=clock, tls=lambda: made.contexts[0])
     edge.pause = _at_once
     await edge.start(listener)

@@ -264,6 +264,33 @@ def test_recipients_of_other_backends_or_other_rules_come_separately(stage: Stag
     play(scenario)
 
 
+def test_rules_that_cannot_fire_any_more_part_nobody(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house(
+            "  - {id: big, for: ['ann@example.com'], when: message.size > 500, then: reject}\n"
+            "  - {id: far, for: ['tim@example.com'], when: spf.result == 'fail' && message.hops > 1, then: reject}\n"
+        )
+        client = Client(Pipeline(house))
+        everybody = ("joe@example.com", "ann@example.com", "tim@example.com")
+        for sender, size, replies in (
+            ("a@good.example", 60, ["250", "250", "250"]),
+            ("a@good.example", 0, ["250", "452", "250"]),
+            ("a@strict.example", 60, ["250", "250", "452"]),
+            ("a@broken.example", 60, ["250", "250", "452"]),
+        ):
+            tx = await client.mail(sender, size=size)
+            assert [(await client.rcpt(tx, each))[:3] for each in everybody] == replies, (sender, size)
+            client.pipeline.aborted(tx, "RSET")
+        # Who announced less than half of what came had recipients taken together that do not belong together.
+        tx = await client.mail("a@good.example", size=60)
+        assert [(await client.rcpt(tx, each))[:3] for each in everybody] == ["250"] * 3
+        assert (await client.data(tx, MAIL + b"x" * 600 + b"\r\n")).startswith("552 5.3.4")
+        assert relay_of(house).sent == []
+        assert (await client.whole("a@good.example", "joe@example.com", MAIL + b"x" * 600 + b"\r\n")).startswith("250")
+
+    play(scenario)
+
+
 def test_a_size_rule_counts_again_after_data(stage: Stage) -> None:
     async def scenario() -> None:
         house = stage.house("  - {id: big, when: message.size > 100, then: reject, reply: 552 5.2.3 Too big}\n")
