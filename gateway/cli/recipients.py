@@ -1,4 +1,4 @@
-"""`gatepost recipients`: what a backend said of a recipient, and making the gateway ask again.
+"""`gatepost recipients`: what backends said of recipients, and making the gateway ask again.
 
 Works on the state (file or Redis) beside running workers; they see the change at once. Exit status: 0 fine, 1 nothing
 is remembered of it or it is not at our domains, 2 a bad call.
@@ -7,12 +7,13 @@ is remembered of it or it is not at our domains, 2 a bad call.
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.shown import line, visible
+from gateway.cli.shown import line, span, visible
 from gateway.clock import SystemClock
 from gateway.config import Config, load_config
 from gateway.files import DiskFiles
@@ -21,7 +22,7 @@ from gateway.mail.reply import SyntaxRefused
 from gateway.relay.recipients import everybody
 from gateway.relay.route import route
 from gateway.state.opening import open_store
-from gateway.state.store import Store
+from gateway.state.store import RecipientRow, Store
 
 app = typer.Typer(
     help="Which recipients the backends know.",
@@ -30,49 +31,109 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
-_WHOM = "An address at our domains; @example.com is what a probe found of the whole domain."
-Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS...", help=_WHOM)]
+_WHOM = "An address, a domain, or @DOMAIN: what a probe found of the whole domain."
+_ADDRESS = "An address at our domains, or @DOMAIN: what a probe found of the whole domain. None: all, as `list`."
+WhomArgument = Annotated[str, typer.Argument(metavar="[WHOM]", help=_WHOM, show_default=False)]
+WhomArguments = Annotated[list[str] | None, typer.Argument(metavar="[WHOM]...", help=_WHOM, show_default=False)]
+Addresses = Annotated[list[str] | None, typer.Argument(metavar="[ADDRESS]...", help=_ADDRESS, show_default=False)]
+BackendOption = Annotated[str, typer.Option("--backend", metavar="NAME", help="Only what this backend said.")]
 ConfigOption = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")]
+OffsetOption = Annotated[int, typer.Option("--offset", min=0, help="After so many rows: the next page.")]
 _DEFAULT = Path("gatepost.yaml")
 _CLOCK = SystemClock()
 _KNOWN = {True: "known", False: "not known", None: "not asked lately"}
 _PROBED = {True: "takes everybody", False: "refuses who is not there", None: "not probed lately"}
 
 
+@app.command("list")
+def list_rows(
+    whom: WhomArgument = "",
+    config: ConfigOption = _DEFAULT,
+    backend: BackendOption = "",
+    limit: LimitOption = 1000,
+    offset: OffsetOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what is remembered, by backend and address; nobody is asked.
+
+    Example: gatepost recipients list example.com --limit 50
+    """
+    now = _CLOCK.now()
+    match = _match(whom)
+    with _opened(config) as (_, store):
+        rows = store.recipient_list(now, backend=backend, match=match, limit=limit + 1, offset=offset)
+    for row in rows[:limit]:
+        print(line(asdict(row)) if as_json else _told(row.address, row.backend, row, now))
+    if len(rows) > limit:
+        print(f"gatepost: there are more: --offset {offset + limit}", file=sys.stderr)
+    if not rows and not as_json:
+        print("nothing")
+
+
 @app.command("show")
-def show(addresses: Addresses, config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> None:
-    """Print what is remembered of recipients; nobody is asked.
+def show(
+    addresses: Addresses = None,
+    config: ConfigOption = _DEFAULT,
+    backend: BackendOption = "",
+    limit: LimitOption = 1000,
+    offset: OffsetOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what is remembered of these recipients; nobody is asked.
 
     Example: gatepost recipients show sue@example.com @example.com
     """
-    found = False
+    if not addresses:
+        list_rows("", config, backend, limit, offset, as_json)
+        return
+    found, now = False, _CLOCK.now()
     with _opened(config) as (loaded, store):
-        for address, backend, key in _routed(addresses, loaded):
-            known = store.recipient(backend, key, _CLOCK.now())
-            found = found or known is not None
-            words = (_PROBED if key.startswith("@") else _KNOWN)[known]
-            told = {"address": address, "backend": backend, "known": known}
-            print(line(told) if as_json else f"{visible(address)}  backend {backend}: {words}")
+        for address, whose, key in _routed(addresses, loaded):
+            if backend not in {"", whose}:
+                raise typer.BadParameter(f"{visible(address)} is for backend {whose}", param_hint="--backend")
+            row = store.recipient(whose, key, now)
+            found = found or row is not None
+            known, until = (row.known, row.until) if row else (None, None)
+            told = {"address": address, "backend": whose, "known": known, "until": until}
+            print(line(told) if as_json else _told(address, whose, row, now))
     raise typer.Exit(0 if found else 1)
 
 
 @app.command("forget")
-def forget(addresses: Addresses, config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> None:
-    """Forget what the backend said of recipients: the next mail for one asks again.
+def forget(
+    whom: WhomArguments = None,
+    config: ConfigOption = _DEFAULT,
+    backend: BackendOption = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that is remembered.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget what backends said of an address, a domain, all recipients of a backend, or all: the next mail asks again.
 
     Example: gatepost recipients forget new.colleague@example.com
     """
-    count = 0
-    with _opened(config) as (loaded, store):
-        for address, backend, key in _routed(addresses, loaded):
-            if store.recipient(backend, key, _CLOCK.now()) is None:
-                print(f"gatepost: nothing is remembered of {visible(address)}", file=sys.stderr)
-                continue
-            store.forget_recipient(backend, key)
-            count += 1
+    if everything and (whom or backend):
+        raise typer.BadParameter("all, or some: not both", param_hint="--all")
+    if not (everything or whom or backend):
+        raise typer.BadParameter("name an address, a domain, --backend NAME, or --all", param_hint="WHOM")
+    matches = [_match(word) for word in whom or [""]]
+    count, now = 0, _CLOCK.now()
+    with _opened(config) as (_, store):
+        for match in matches:
+            gone = store.recipient_forget(now, backend=backend, match=match)
+            if match and not gone:
+                print(f"gatepost: nothing is remembered of {visible(match)}", file=sys.stderr)
+            count += gone
     print(line({"forgotten": count}) if as_json else f"{count} forgotten")
     raise typer.Exit(0 if count else 1)
+
+
+def _told(address: str, backend: str, row: RecipientRow | None, now: float) -> str:
+    """One line for people."""
+    words = (_PROBED if address.startswith("@") else _KNOWN)[row.known if row else None]
+    left = f", for {span(row.until - now)}" if row else ""
+    return f"{visible(address)}  backend {visible(backend)}: {words}{left}"
 
 
 @contextlib.contextmanager
@@ -83,6 +144,17 @@ def _opened(path: Path) -> Iterator[tuple[Config, Store]]:
         yield config, store
     finally:
         store.close()
+
+
+def _match(whom: str) -> str:
+    """An address or a domain as the store spells it; "" stays. Raises `typer.BadParameter` for what is neither."""
+    try:
+        if whom.lstrip("@").count("@"):
+            return str(Mailbox.parse(whom.encode(), smtputf8=True))
+        domain = whom.removeprefix("@")
+        return whom.removesuffix(domain) + (to_ascii(domain) if whom else "")
+    except (SyntaxRefused, ValueError):
+        raise typer.BadParameter(f"{visible(whom)} is no address and no domain", param_hint="WHOM") from None
 
 
 def _routed(addresses: list[str], config: Config) -> Iterator[tuple[str, str, str]]:

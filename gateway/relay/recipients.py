@@ -4,17 +4,16 @@ A short transaction without mail asks the backend itself, so that we keep no lis
 no are kept in the store for as long as the configuration says; a temporary answer is not kept. A backend that cannot
 be asked is a 451, never a guess. A store that is away costs a question to the backend, nothing else.
 
-A yes that is used in the last fifth of its life is asked for again meanwhile, so that busy recipients never wait. A
-backend that said yes twenty times and never no is asked for a mailbox that cannot be (at most once a day and domain):
-one that takes that, too, takes everybody, and then no recipient is verified; log and metrics say so.
+A yes that is used in the last fifth of its life is asked for again meanwhile, so that busy recipients never wait: by
+one of all workers and gateways that share the store. A backend that said yes twenty times and never no is asked for a
+mailbox that cannot be (at most once a day and domain): one that takes that, too, takes everybody, and then no
+recipient is verified; log and metrics say so.
 
 Called by `delivery`.
 """
 
 import asyncio
-import math
 import secrets
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,10 +35,9 @@ _SECONDS = 30.0
 _UNKNOWN_MAILBOX = Reply(550, "5.1.1", ("The mail server knows no such mailbox",))
 _NO_UTF8 = Reply(553, "5.6.7", ("The mail server takes no UTF-8 in addresses and header fields",))
 
-#: Of a yes's lifetime; after that much of it, its next use asks again.
-_FRESH = 0.8
+#: Of a yes's lifetime; when no more than that is left, its next use asks again.
+_STALE = 0.2
 _REFRESH_PAUSE = 60.0  # seconds between two attempts to refresh one answer
-_REFRESH_LIMIT = 20_000
 #: Yes in a row for a domain, after which a backend is suspected to take everybody.
 _SUSPICIOUS = 20
 _DOMAIN_LIMIT = 1000
@@ -47,6 +45,7 @@ PROBE_SECONDS = 86_400.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Answered(StrEnum):
@@ -102,7 +101,6 @@ class Recipients:
         self._clock = clock
         self._seconds = min(seconds, _SECONDS)
         self._flights: dict[Mailbox, asyncio.Task[Known]] = {}
-        self._refresh: OrderedDict[Mailbox, float] = OrderedDict()  # when the answers learnt here are to be asked again
         self._yes_in_a_row: dict[str, int] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
 
@@ -117,11 +115,12 @@ class Recipients:
             return Known(Answered.UNKNOWN)
         store = self._store
         remembered = await self._stored(store.recipient, None, self._hosts.name, str(mailbox), self._clock.now())
+        if remembered is not None and remembered.known:
+            if remembered.until - self._clock.now() <= _STALE * self._lifetimes.positive:
+                await self._refresh(mailbox, self._lifetimes)
+            return Known(Answered.YES)
         if remembered is not None:
-            if remembered and self._clock.monotonic() >= self._refresh.get(mailbox, math.inf):
-                self._refresh[mailbox] = self._clock.monotonic() + _REFRESH_PAUSE
-                self._flight(mailbox, self._lifetimes)
-            return Known(Answered.YES) if remembered else Known(Answered.NO, _UNKNOWN_MAILBOX)
+            return Known(Answered.NO, _UNKNOWN_MAILBOX)
         flight = self._flight(mailbox, self._lifetimes)
         try:
             return await asyncio.shield(flight)
@@ -129,6 +128,16 @@ class Recipients:
             if not flight.cancelled():
                 raise
             return Known(Answered.UNKNOWN, Unreachable.reply)  # we are closing; the asker was not cancelled
+
+    async def _refresh(self, mailbox: Mailbox, lifetimes: Lifetimes) -> None:
+        """Asks again, unless somebody who shares the store does so or tried a moment ago; nobody waits for it."""
+        if mailbox in self._flights:
+            return
+        # A rate of one in a while, counted in the store: its first asker is the one. No rule's id begins like this.
+        claim, store = f"@refresh {self._hosts.name} {mailbox}", self._store
+        ours = await self._stored(store.limit, None, claim, now=self._clock.now(), rate=1, per=_REFRESH_PAUSE)
+        if ours is None or ours.allowed:
+            self._flight(mailbox, lifetimes)
 
     def _flight(self, mailbox: Mailbox, lifetimes: Lifetimes) -> asyncio.Task[Known]:
         flight = self._flights.get(mailbox)
@@ -176,7 +185,7 @@ class Recipients:
     async def _judged(self, mailbox: Mailbox, answer: Answer, lifetimes: Lifetimes) -> Known:
         if answer.response.code < 400:
             await self._remember(mailbox, True, lifetimes.positive)
-            self._said_yes(mailbox, lifetimes.positive)
+            self._said_yes(mailbox)
             return Known(Answered.YES)
         reply = passed_on(answer.response)
         if not reply.permanent:
@@ -191,11 +200,7 @@ class Recipients:
             self._yes_in_a_row[mailbox.domain] = 0
         return Known(Answered.NO, reply)
 
-    def _said_yes(self, mailbox: Mailbox, seconds: float) -> None:
-        self._refresh[mailbox] = self._clock.monotonic() + _FRESH * seconds
-        self._refresh.move_to_end(mailbox)
-        while len(self._refresh) > _REFRESH_LIMIT:
-            self._refresh.popitem(last=False)
+    def _said_yes(self, mailbox: Mailbox) -> None:
         domain, counts = mailbox.domain, self._yes_in_a_row
         if domain in counts or len(counts) < _DOMAIN_LIMIT:
             counts[domain] = counts.get(domain, 0) + 1
@@ -231,7 +236,7 @@ class Recipients:
         until = self._clock.now() + seconds
         await self._stored(self._store.remember_recipient, None, self._hosts.name, str(mailbox), known, until)
 
-    async def _stored(self, call: Callable[P, R], otherwise: R, *args: P.args, **keywords: P.kwargs) -> R:
+    async def _stored(self, call: Callable[P, R], otherwise: T, *args: P.args, **keywords: P.kwargs) -> R | T:
         try:
             return await ask(self._store, call, *args, **keywords)
         except Unavailable:  # the store has told log and metrics

@@ -11,6 +11,9 @@ empty, or that evicts, costs senders one retry. TLS is verified, name and chain;
 Not for Redis Cluster: the keys belong together.
 """
 
+import functools
+import heapq
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from ssl import TLSVersion
@@ -27,7 +30,18 @@ from gateway import config
 from gateway.clock import Clock
 from gateway.state import scripts
 from gateway.state.breaker import Breaker
-from gateway.state.store import LIMIT_SKEW, TRUSTED_AFTER, Greylisted, GreylistKey, GreylistRow, Limited, bounded
+from gateway.state.store import (
+    LIMIT_SKEW,
+    POLICIES,
+    TRUSTED_AFTER,
+    Greylisted,
+    GreylistKey,
+    GreylistRow,
+    Limited,
+    PolicyRow,
+    RecipientRow,
+    bounded,
+)
 
 _SECONDS = 0.25
 _THREADS = 4
@@ -91,15 +105,56 @@ class RedisStore:
 
     # The recipients that backends know
 
-    def recipient(self, backend: str, address: str, now: float) -> bool | None:
-        known = self._run("recipient", [_pair(backend, address), now])[0]
-        return None if known == b"" else known == b"yes"
+    def recipient(self, backend: str, address: str, now: float) -> RecipientRow | None:
+        known, until = self._run("recipient", [_pair(backend, address), now])
+        return RecipientRow(backend, address, known == b"yes", float(until)) if known else None
 
     def remember_recipient(self, backend: str, address: str, known: bool, until: float) -> None:
         self._run("remember", [_pair(backend, address), "yes" if known else "no", until, self._rows])
 
     def forget_recipient(self, backend: str, address: str) -> None:
         self._run("remember", [_pair(backend, address), "forget", 0, self._rows])
+
+    def recipient_list(
+        self, now: float, *, backend: str = "", match: str = "", limit: int = 1000, offset: int = 0
+    ) -> list[RecipientRow]:
+        found = heapq.nsmallest(
+            limit + offset, self._recipients(now, backend, match), key=lambda row: (row.backend, row.address)
+        )
+        return found[offset:]
+
+    def recipient_forget(self, now: float, *, backend: str = "", match: str = "") -> int:
+        rows = self._recipients(now, backend, match)
+        gone = 0
+        while some := [_pair(row.backend, row.address) for row in itertools.islice(rows, _SCAN)]:
+            gone += int(self._run("omit", [*some])[0])
+        return gone
+
+    def _recipients(self, now: float, backend: str, match: str) -> Iterator[RecipientRow]:
+        for key, known in ((scripts.KNOWN, True), (scripts.UNKNOWN, False)):
+            for pair, until in self._scanned(key, self._redis.zscan):
+                whose, _, address = pair.decode().partition(" ")
+                matches = match in ("", address, address.rpartition("@")[2]) and backend in ("", whose)
+                if until > now and matches:
+                    yield RecipientRow(whose, address, known, until)
+
+    # MTA-STS policies
+
+    def policy(self, domain: str, now: float) -> PolicyRow | None:
+        known, text, until = self._run("policy", [domain, now])
+        return PolicyRow(known.decode(), text.decode(), float(until)) if until else None
+
+    def remember_policy(self, domain: str, row: PolicyRow) -> None:
+        self._run("remember_policy", [domain, f"{row.id} {row.text}", row.until, POLICIES])
+
+    # Senders that we had mail from
+
+    def sender(self, key: str, now: float) -> float | None:
+        since = self._run("sender", [key, now])[0]
+        return float(since) if since else None
+
+    def remember_sender(self, key: str, *, now: float, keep: float) -> None:
+        self._run("remember_sender", [key, now, keep, self._rows])
 
     # Bounds
 
@@ -128,26 +183,23 @@ class RedisStore:
         return answer
 
     def _triplets(self) -> Iterator[GreylistRow]:
-        for member, row in self._scanned(scripts.GREYLIST):
+        for member, row in self._scanned(scripts.GREYLIST, self._redis.hscan):
             identity, sender, recipient = orjson.loads(member)
             first, last, expires, attempts, passes = (float(each) for each in row.split())
             state = "passed" if passes else "waiting"
             yield GreylistRow(identity, sender, recipient, state, first, last, expires, int(attempts))
 
     def _exempt(self) -> Iterator[tuple[str, float, float]]:
-        for identity, row in self._scanned(scripts.EXEMPT):
+        for identity, row in self._scanned(scripts.EXEMPT, self._redis.hscan):
             since, expires = (float(each) for each in row.split())
             yield identity.decode(), since, expires
 
-    def _scanned(self, key: str) -> Iterator[tuple[bytes, bytes]]:
-        """Every field of a hash once, a slice at a time: a large one must not hold Redis up."""
+    def _scanned(self, key: str, scan: Callable[..., Any]) -> Iterator[tuple[bytes, Any]]:
+        """Every field of a hash, every member of a sorted set, once: a slice at a time, not to hold Redis up."""
         cursor, seen = 0, set[bytes]()
         while True:
-            cursor, rows = cast(
-                "tuple[int, dict[bytes, bytes]]",
-                self._asked("scan", lambda c=cursor: self._redis.hscan(key, c, count=_SCAN)),  # type: ignore[misc]
-            )
-            for name, value in rows.items():
+            cursor, rows = cast("Any", self._asked("scan", functools.partial(scan, key, cursor, count=_SCAN)))
+            for name, value in rows.items() if isinstance(rows, dict) else rows:
                 if name not in seen:
                     seen.add(name)
                     yield name, value

@@ -8,6 +8,8 @@ Everything is in a few keys, so that rows can be counted, and the oldest removed
 - `trusted:IDENTITY`: the triplets that an identity passed with, by when they expire, to count against `TRUSTED_AFTER`.
 - `rate`: keys by when all that was allowed would have come at an even pace (GCRA).
 - `known`, `unknown`: recipients of backends by until when the answer counts.
+- `policy`: a hash of domains to "id text" of their MTA-STS policies; `policy-until` holds the domains by when it ends.
+- `sender`: a hash of senders to since when they are known; `sender-until` holds them by when they are forgotten.
 
 `trusted:*` expire by themselves (Redis' clock); all else is removed by `purge`, and beyond the bound at each write.
 Numbers are written with 17 digits: Lua's own conversion would round times to a tenth of a millisecond.
@@ -16,6 +18,8 @@ Numbers are written with 17 digits: Lua's own conversion would round times to a 
 _PREFIX = "gatepost:"
 GREYLIST = _PREFIX + "greylist"
 EXEMPT = _PREFIX + "exempt"
+KNOWN = _PREFIX + "known"
+UNKNOWN = _PREFIX + "unknown"
 #: In this order in `KEYS`; `trusted:` is a prefix.
 KEYS = (
     GREYLIST,
@@ -24,14 +28,19 @@ KEYS = (
     EXEMPT,
     _PREFIX + "trusted:",
     _PREFIX + "rate",
-    _PREFIX + "known",
-    _PREFIX + "unknown",
+    KNOWN,
+    UNKNOWN,
     _PREFIX + "exempt-until",
+    _PREFIX + "policy",
+    _PREFIX + "policy-until",
+    _PREFIX + "sender",
+    _PREFIX + "sender-until",
 )
 
 _COMMON = """
 local GREYLIST, WAITING, PASSED, EXEMPT, TRUSTED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local RATE, KNOWN, UNKNOWN, UNTIL = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local POLICY, POLICY_UNTIL, SENDER, SENDER_UNTIL = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local call = redis.call
 local function text(number) return string.format('%.17g', number) end
 
@@ -154,9 +163,9 @@ return {'1', '0'}
 _RECIPIENT = """
 local pair, now = ARGV[1], tonumber(ARGV[2])
 local yes, no = call('ZSCORE', KNOWN, pair), call('ZSCORE', UNKNOWN, pair)
-if yes and tonumber(yes) > now then return {'yes'} end
-if no and tonumber(no) > now then return {'no'} end
-return {''}
+if yes and tonumber(yes) > now then return {'yes', yes} end
+if no and tonumber(no) > now then return {'no', no} end
+return {'', ''}
 """
 
 _REMEMBER = """
@@ -168,6 +177,44 @@ if answer ~= 'forget' then
   call('ZADD', index, text(till), pair)
   trim(index, nil, rows)
 end
+return {''}
+"""
+
+_OMIT = """
+local gone = 0
+for i = 1, #ARGV do
+  gone = gone + call('ZREM', KNOWN, ARGV[i]) + call('ZREM', UNKNOWN, ARGV[i])
+end
+return {tostring(gone)}
+"""
+
+_POLICY = """
+local till, found = call('ZSCORE', POLICY_UNTIL, ARGV[1]), call('HGET', POLICY, ARGV[1])
+if not till or not found or tonumber(till) <= tonumber(ARGV[2]) then return {'', '', ''} end
+local id, text = string.match(found, '^(%S*) (.*)$')
+return {id, text, till}
+"""
+
+_REMEMBER_POLICY = """
+call('HSET', POLICY, ARGV[1], ARGV[2])
+call('ZADD', POLICY_UNTIL, ARGV[3], ARGV[1])
+trim(POLICY_UNTIL, POLICY, tonumber(ARGV[4]))
+return {''}
+"""
+
+_SENDER = """
+local till, since = call('ZSCORE', SENDER_UNTIL, ARGV[1]), call('HGET', SENDER, ARGV[1])
+if not till or not since or tonumber(till) <= tonumber(ARGV[2]) then return {''} end
+return {since}
+"""
+
+_REMEMBER_SENDER = """
+local key, now, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local till, since = call('ZSCORE', SENDER_UNTIL, key), tonumber(call('HGET', SENDER, key) or now)
+if not till or tonumber(till) <= now then since = now end
+call('HSET', SENDER, key, text(math.min(since, now)))
+call('ZADD', SENDER_UNTIL, text(now + keep), key)
+trim(SENDER_UNTIL, SENDER, tonumber(ARGV[4]))
 return {''}
 """
 
@@ -187,6 +234,8 @@ expire(UNTIL, EXEMPT)
 expire(RATE)
 expire(KNOWN)
 expire(UNKNOWN)
+expire(POLICY_UNTIL, POLICY)
+expire(SENDER_UNTIL, SENDER)
 return {tostring(gone)}
 """
 
@@ -200,6 +249,11 @@ ALL = {
         "limit": _LIMIT,
         "recipient": _RECIPIENT,
         "remember": _REMEMBER,
+        "omit": _OMIT,
+        "policy": _POLICY,
+        "remember_policy": _REMEMBER_POLICY,
+        "sender": _SENDER,
+        "remember_sender": _REMEMBER_SENDER,
         "purge": _PURGE,
     }.items()
 }

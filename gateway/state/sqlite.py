@@ -1,27 +1,32 @@
 """The store of one machine: a single SQLite file in WAL mode, shared by all workers.
 
 The greylist's step is one upsert with RETURNING, so two workers can never both see a triplet for the first time.
-Nothing waits longer than a quarter of a second; a locked or full disk raises `Unavailable`, and for a moment after
-that every call fails at once, so that a stuck disk cannot hold the event loop. The file is a cache: a damaged one is
-set aside with a log line and a new one begun. Strangers choose the triplets, so their number is bounded: the oldest
-waiting ones go first, and those that passed are out of a flood's reach.
+Nothing waits longer than a quarter of a second, so that a stuck disk cannot hold the event loop (`sqlite_file`). The
+file is a cache: a damaged one is set aside with a log line and a new one begun. Strangers choose the triplets, so
+their number is bounded: the oldest waiting ones go first, and those that passed are out of a flood's reach.
 """
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
 from gateway.clock import Clock
-from gateway.database import damaged, open_database
-from gateway.mail.terms import Unavailable
-from gateway.state.breaker import Breaker
-from gateway.state.store import LIMIT_SKEW, TRUSTED_AFTER, Greylisted, GreylistKey, GreylistRow, Limited, bounded
+from gateway.state.sqlite_file import SqliteFile
+from gateway.state.store import (
+    LIMIT_SKEW,
+    POLICIES,
+    TRUSTED_AFTER,
+    Greylisted,
+    GreylistKey,
+    GreylistRow,
+    Limited,
+    PolicyRow,
+    RecipientRow,
+    bounded,
+)
 
-_BUSY_SECONDS = 0.2
-_VERSION = 2
-#: Calls of `greylist`, `limit` and `remember_recipient` between two looks at the bounds.
+_VERSION = 3
+#: Calls that may add a row, between two looks at the bounds.
 _TRIM_EVERY = 1000
 #: Rows one statement may delete: a few milliseconds.
 _SLICE = 2000
@@ -46,6 +51,11 @@ CREATE TABLE IF NOT EXISTS recipient (
 );
 CREATE TABLE IF NOT EXISTS rate (key TEXT PRIMARY KEY, due REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS rate_due ON rate (due);
+CREATE TABLE IF NOT EXISTS policy (
+  domain TEXT PRIMARY KEY, id TEXT NOT NULL, text TEXT NOT NULL, expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sender (key TEXT PRIMARY KEY, since REAL NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sender_expires ON sender (expires);
 """
 
 # `first` is pulled back to now when the clock was set back, else a triplet could wait for years.
@@ -75,6 +85,14 @@ RETURNING due
 _MATCH = """(identity = :match OR sender = :match OR recipient = :match
   OR identity IN ('spf:' || :match, 'name:' || :match, 'net:' || :match)
   OR substr(sender, -length(:match) - 1) = '@' || :match OR substr(recipient, -length(:match) - 1) = '@' || :match)"""
+_RECIPIENTS = """(:backend = '' OR backend = :backend)
+  AND (:match IN ('', address) OR substr(address, -length(:match) - 1) = '@' || :match)"""
+# A clock that was set back makes nobody older; who was forgotten begins anew.
+_MET = """
+INSERT INTO sender (key, since, expires) VALUES (:key, :now, :until)
+ON CONFLICT (key) DO UPDATE SET
+  since = CASE WHEN expires <= :now THEN :now ELSE min(since, :now) END, expires = :until
+"""
 
 
 class SqliteStore:
@@ -86,20 +104,15 @@ class SqliteStore:
     threads: Executor | None = None  # 20 to 60 microseconds a call
 
     def __init__(self, path: Path, clock: Clock, *, rows: int = 200_000) -> None:
-        self._path = path
-        self._clock = clock
+        self._file = SqliteFile(path, _SCHEMA, _VERSION, clock)
         self._rows = rows
         self._calls = 0
-        self._breaker = Breaker(str(path), clock)
-        self._damaged = False
-        self._inode = 0
-        self._database: sqlite3.Connection | None = self._open(patience=5.0)
 
     # The greylist
 
     def greylist(self, key: GreylistKey, *, now: float, wait: float, window: float, keep: float) -> Greylisted:
         window = window if window > wait else 2 * wait  # else no retry could ever be in time
-        with self._asked("greylist") as database:
+        with self._file.asked("greylist") as database:
             row = database.execute("SELECT expires FROM exempt WHERE identity = ?", (key.identity,)).fetchone()
             if row and now < row[0]:
                 if now + keep - row[0] > _RENEWAL:
@@ -123,20 +136,20 @@ class SqliteStore:
           SELECT identity, sender, recipient, 'exempt', since, since, expires, 0 FROM e
           WHERE expires > :now {where} ORDER BY since DESC LIMIT :limit"""  # noqa: S608
         values = {"now": now, "match": match.lower(), "limit": limit}
-        with self._asked("greylist_list") as database:
+        with self._file.asked("greylist_list") as database:
             rows = database.execute(identities, values).fetchall() + database.execute(triplets, values).fetchall()
         return [GreylistRow(*row) for row in rows][:limit]
 
     def greylist_release(self, match: str, *, now: float, keep: float) -> int:
         statement = f"UPDATE greylist SET passes = 1, expires = :until WHERE passes = 0 AND expires > :now AND {_MATCH}"  # noqa: S608
-        with self._asked("greylist_release") as database:
+        with self._file.asked("greylist_release") as database:
             return database.execute(statement, {"match": match.lower(), "now": now, "until": now + keep}).rowcount
 
     def greylist_forget(self, match: str) -> int:
         identities = """DELETE FROM exempt WHERE identity = :match
           OR identity IN ('spf:' || :match, 'name:' || :match, 'net:' || :match)"""
         values = {"match": match.lower()}
-        with self._asked("greylist_forget") as database:
+        with self._file.asked("greylist_forget") as database:
             forgotten = database.execute(f"DELETE FROM greylist WHERE {_MATCH}", values).rowcount  # noqa: S608
             return forgotten + database.execute(identities, values).rowcount
 
@@ -146,7 +159,7 @@ class SqliteStore:
         step = per / rate
         values = {"key": bounded(key), "now": now, "step": step, "per": per, "slack": step / 1000}
         values["most"] = now + 2 * per + LIMIT_SKEW
-        with self._asked("limit") as database:
+        with self._file.asked("limit") as database:
             allowed = database.execute(_LIMIT, values).fetchone() is not None
             self._count(database)
             if allowed:
@@ -156,15 +169,16 @@ class SqliteStore:
 
     # The recipients that backends know
 
-    def recipient(self, backend: str, address: str, now: float) -> bool | None:
-        with self._asked("recipient") as database:
+    def recipient(self, backend: str, address: str, now: float) -> RecipientRow | None:
+        with self._file.asked("recipient") as database:
             row = database.execute(
-                "SELECT known FROM recipient WHERE backend = ? AND address = ? AND expires > ?", (backend, address, now)
+                "SELECT known, expires FROM recipient WHERE backend = ? AND address = ? AND expires > ?",
+                (backend, address, now),
             ).fetchone()
-        return bool(row[0]) if row else None
+        return RecipientRow(backend, address, bool(row[0]), row[1]) if row else None
 
     def remember_recipient(self, backend: str, address: str, known: bool, until: float) -> None:
-        with self._asked("remember_recipient") as database:
+        with self._file.asked("remember_recipient") as database:
             database.execute(
                 """INSERT INTO recipient (backend, address, known, expires) VALUES (?, ?, ?, ?)
                 ON CONFLICT (backend, address) DO UPDATE SET known = excluded.known, expires = excluded.expires""",
@@ -173,21 +187,72 @@ class SqliteStore:
             self._count(database)
 
     def forget_recipient(self, backend: str, address: str) -> None:
-        with self._asked("forget_recipient") as database:
+        with self._file.asked("forget_recipient") as database:
             database.execute("DELETE FROM recipient WHERE backend = ? AND address = ?", (backend, address))
+
+    def recipient_list(
+        self, now: float, *, backend: str = "", match: str = "", limit: int = 1000, offset: int = 0
+    ) -> list[RecipientRow]:
+        statement = f"""SELECT backend, address, known, expires FROM recipient WHERE expires > :now AND {_RECIPIENTS}
+          ORDER BY backend, address LIMIT :limit OFFSET :offset"""  # noqa: S608
+        values = {"now": now, "backend": backend, "match": match, "limit": limit, "offset": offset}
+        with self._file.asked("recipient_list") as database:
+            rows = database.execute(statement, values).fetchall()
+        return [RecipientRow(backend, address, bool(known), until) for backend, address, known, until in rows]
+
+    def recipient_forget(self, now: float, *, backend: str = "", match: str = "") -> int:
+        values = {"now": now, "backend": backend, "match": match}
+        with self._file.asked("recipient_forget") as database:
+            return database.execute(f"DELETE FROM recipient WHERE expires > :now AND {_RECIPIENTS}", values).rowcount  # noqa: S608
+
+    # MTA-STS policies
+
+    def policy(self, domain: str, now: float) -> PolicyRow | None:
+        with self._file.asked("policy") as database:
+            row = database.execute(
+                "SELECT id, text, expires FROM policy WHERE domain = ? AND expires > ?", (domain, now)
+            ).fetchone()
+        return PolicyRow(*row) if row else None
+
+    def remember_policy(self, domain: str, row: PolicyRow) -> None:
+        with self._file.asked("remember_policy") as database:
+            database.execute(
+                """INSERT INTO policy VALUES (?, ?, ?, ?) ON CONFLICT (domain) DO UPDATE
+                SET id = excluded.id, text = excluded.text, expires = excluded.expires""",
+                (domain, row.id, row.text, row.until),
+            )
+            database.execute(
+                """DELETE FROM policy WHERE domain IN (SELECT domain FROM policy ORDER BY expires
+                LIMIT max(0, (SELECT count(*) FROM policy) - ?))""",
+                (POLICIES,),
+            )
+
+    # Senders that we had mail from
+
+    def sender(self, key: str, now: float) -> float | None:
+        with self._file.asked("sender") as database:
+            row = database.execute("SELECT since FROM sender WHERE key = ? AND expires > ?", (key, now)).fetchone()
+        return row[0] if row else None
+
+    def remember_sender(self, key: str, *, now: float, keep: float) -> None:
+        with self._file.asked("remember_sender") as database:
+            database.execute(_MET, {"key": key, "now": now, "until": now + keep})
+            self._count(database)
 
     # Bounds
 
     def purge(self, now: float) -> int:
-        self._follow()
+        self._file.follow()
         gone = 0
-        with self._asked("purge") as database:
+        with self._file.asked("purge") as database:
             gone += self._trim(database)
             for statement in (
                 "DELETE FROM greylist WHERE n IN (SELECT n FROM greylist WHERE expires <= :now LIMIT :slice)",
                 "DELETE FROM recipient WHERE n IN (SELECT n FROM recipient WHERE expires <= :now LIMIT :slice)",
                 "DELETE FROM exempt WHERE expires <= :now",
                 "DELETE FROM rate WHERE key IN (SELECT key FROM rate WHERE due <= :now LIMIT :slice)",
+                "DELETE FROM policy WHERE expires <= :now",
+                "DELETE FROM sender WHERE key IN (SELECT key FROM sender WHERE expires <= :now LIMIT :slice)",
                 # Those that passed are bounded too: a patient stranger can retry. The next to expire goes first.
                 """DELETE FROM greylist WHERE n IN (SELECT n FROM greylist WHERE passes > 0 ORDER BY expires
                 LIMIT min(:slice, max(0, (SELECT count(*) FROM greylist WHERE passes > 0) - :rows)))""",
@@ -198,9 +263,7 @@ class SqliteStore:
         return gone
 
     def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._file.close()
 
     def _count(self, database: sqlite3.Connection) -> None:
         self._calls += 1
@@ -216,12 +279,15 @@ class SqliteStore:
                 n <= (SELECT max(n) FROM {table}) - ? ORDER BY n LIMIT ?)""",  # noqa: S608
                 (self._rows, _SLICE),
             ).rowcount
-        # Rates have no age: the one that is free again first goes first, so a flood of keys spares those it limits.
-        over = database.execute("SELECT count(*) FROM rate").fetchone()[0] - self._rows
-        if over > 0:
-            gone += database.execute(
-                "DELETE FROM rate WHERE key IN (SELECT key FROM rate ORDER BY due LIMIT ?)", (min(over, _SLICE),)
-            ).rowcount
+        # These have no age. The rate that is free again first goes first, so a flood of keys spares those it limits;
+        # of senders the one that was silent for the longest.
+        for table, order in (("rate", "due"), ("sender", "expires")):
+            over = database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] - self._rows  # noqa: S608
+            if over > 0:
+                gone += database.execute(
+                    f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table} ORDER BY {order} LIMIT ?)",  # noqa: S608
+                    (min(over, _SLICE),),
+                ).rowcount
         return gone
 
     def _maybe_exempt(self, database: sqlite3.Connection, identity: str, now: float, keep: float) -> None:
@@ -234,44 +300,3 @@ class SqliteStore:
                 ON CONFLICT (identity) DO UPDATE SET since = excluded.since, expires = excluded.expires""",
                 (identity, now, now + keep),
             )
-
-    # The file
-
-    @contextlib.contextmanager
-    def _asked(self, call: str) -> Iterator[sqlite3.Connection]:
-        """The open database; SQLite's errors leave as `Unavailable`."""
-        self._breaker.enter(call)
-        try:
-            if self._database is None:
-                self._database = self._open(patience=_BUSY_SECONDS)
-            yield self._database
-        except (sqlite3.Error, Unavailable) as error:
-            if damaged(error):
-                self._damaged = True
-                self.close()  # the next call opens it again and, if so, sets it aside
-            raise self._breaker.failed(call, error) from error
-        self._breaker.worked()
-
-    def _open(self, *, patience: float) -> sqlite3.Connection:
-        """Opens the file; after an error that spoke of damage, reads it through first."""
-        database = open_database(
-            self._path,
-            _SCHEMA,
-            _VERSION,
-            self._clock,
-            busy=_BUSY_SECONDS,
-            patience=patience,
-            thorough=self._damaged,
-        )
-        self._damaged = False
-        self._inode = self._path.stat().st_ino
-        return database
-
-    def _follow(self) -> None:
-        """Lets go of a file that another worker set aside, or that an operator removed: the next call opens anew."""
-        try:
-            same = self._path.stat().st_ino == self._inode
-        except OSError:
-            same = False
-        if not same:
-            self.close()

@@ -1,4 +1,4 @@
-"""What the gateway remembers between mails: the greylist, rates, and the recipients that backends know.
+"""What the gateway remembers between mails: the greylist, rates, the recipients that backends know, policies, senders.
 
 One face (`Store`) for every keeper: `sqlite.py` is the one of a single machine, `redis.py` the one that several
 gateways share. It is a cache: losing it costs senders one retry, never a mail. Every call is synchronous and bounded,
@@ -25,6 +25,8 @@ TRUSTED_AFTER = 5
 LIMIT_SKEW = 60.0
 #: Seconds that an asker waits for a store behind a network, whatever it is that hangs (a name server, threads).
 PATIENCE = 1.0
+#: MTA-STS policies that are kept, each at most 64 KB: one for each domain that an `mx:` backend names.
+POLICIES = 1000
 _KEY_LIMIT = 320  # octets
 
 
@@ -67,10 +69,30 @@ class GreylistRow:
     attempts: int
 
 
-class Store(Protocol):
-    """The keeper of greylist, rates and recipient cache. Times are epoch seconds, handed in. May be called by threads.
+@dataclass(frozen=True, slots=True)
+class RecipientRow:
+    """What a backend said of an address, and until when (epoch seconds) that counts."""
 
-    `threads` make the calls that would block an event loop; `None` where a call takes microseconds.
+    backend: str
+    address: str
+    known: bool
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """An MTA-STS policy as it was fetched: the id that DNS had then, its text, and until when it is in force."""
+
+    id: str
+    text: str
+    until: float
+
+
+class Store(Protocol):
+    """The keeper of greylist, rates, recipients, policies and senders. May be called by threads.
+
+    Times are epoch seconds, handed in. `threads` make the calls that would block an event loop;
+    `None` where a call takes microseconds.
     """
 
     threads: Executor | None
@@ -100,14 +122,34 @@ class Store(Protocol):
         ("limit-clients 192.0.2.0/24") and may be anything a stranger said. Both `rate` and `per` are above 0.
         """
 
-    def recipient(self, backend: str, address: str, now: float) -> bool | None:
-        """Whether the backend knows the address; `None` when nobody asked lately."""
+    def recipient(self, backend: str, address: str, now: float) -> RecipientRow | None:
+        """What the backend said of the address; `None` when nobody asked lately."""
 
     def remember_recipient(self, backend: str, address: str, known: bool, until: float) -> None:
         """Keeps a backend's answer until then."""
 
     def forget_recipient(self, backend: str, address: str) -> None:
         """Forgets a backend's answer: the next RCPT meets the truth."""
+
+    def recipient_list(
+        self, now: float, *, backend: str = "", match: str = "", limit: int = 1000, offset: int = 0
+    ) -> list[RecipientRow]:
+        """Living answers by backend and address; `match` is an address or a domain; "" is all."""
+
+    def recipient_forget(self, now: float, *, backend: str = "", match: str = "") -> int:
+        """Forgets all those answers. How many."""
+
+    def policy(self, domain: str, now: float) -> PolicyRow | None:
+        """The MTA-STS policy of a domain that is in force; `None` where none was kept."""
+
+    def remember_policy(self, domain: str, row: PolicyRow) -> None:
+        """Keeps a policy in the place of an older one."""
+
+    def sender(self, key: str, now: float) -> float | None:
+        """Since when (epoch seconds) mail of that sender is taken; `None` of one that is not known."""
+
+    def remember_sender(self, key: str, *, now: float, keep: float) -> None:
+        """Mail of that sender was taken now: known from its first one on, until `keep` seconds without any."""
 
     def purge(self, now: float) -> int:
         """Removes what expired and what is over the bounds; a bounded slice a call. How many rows went."""

@@ -24,6 +24,7 @@ from gateway.mail.message import Message
 from gateway.mail.terms import Unavailable
 from gateway.relay.delivery import Fate, Relay
 from gateway.relay.sts import Fetch
+from gateway.state.store import Limited, PolicyRow, RecipientRow
 from tests.outages.backend import Backend
 from tests.support import certificates
 
@@ -34,9 +35,11 @@ OURS = b"Received: by mx.example.com\r\n\twith ESMTP; now\r\n"
 
 @dataclass
 class Memory:
-    """A recipient cache in a dictionary; `away` makes it unavailable."""
+    """Recipients, policies and claims in dictionaries; `away` makes them unavailable."""
 
     known: dict[tuple[str, str], tuple[bool, float]] = field(default_factory=dict)
+    policies: dict[str, PolicyRow] = field(default_factory=dict)
+    claims: dict[str, float] = field(default_factory=dict)
     away: bool = False
     threads: None = None
 
@@ -44,10 +47,26 @@ class Memory:
         if self.away:
             raise Unavailable("state: away")
 
-    def recipient(self, backend: str, address: str, now: float) -> bool | None:
+    def limit(self, key: str, *, now: float, rate: int, per: float) -> Limited:
+        self._here()
+        left = self.claims.get(key, now) - now
+        if left <= 0:
+            self.claims[key] = now + per / rate
+        return Limited(left <= 0, max(left, 0.0))
+
+    def policy(self, domain: str, now: float) -> PolicyRow | None:
+        self._here()
+        row = self.policies.get(domain)
+        return row if row is not None and now < row.until else None
+
+    def remember_policy(self, domain: str, row: PolicyRow) -> None:
+        self._here()
+        self.policies[domain] = row
+
+    def recipient(self, backend: str, address: str, now: float) -> RecipientRow | None:
         self._here()
         known, until = self.known.get((backend, address), (False, 0.0))
-        return known if now < until else None
+        return RecipientRow(backend, address, known, until) if now < until else None
 
     def remember_recipient(self, backend: str, address: str, known: bool, until: float) -> None:
         self._here()

@@ -1,15 +1,25 @@
 """Does the backend know the recipient: asked, remembered, shared, and never guessed."""
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
+from gateway import config
+from gateway.clock import ManualClock
+from gateway.config.state import parse_url
 from gateway.mail.address import Mailbox
+from gateway.mail.terms import Unavailable
 from gateway.relay.delivery import Answered, Known, Relay
+from gateway.state.redis import RedisStore
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import Limited, Store
 from tests.outages.backend import CLOSE, GOOD, HANG, Action, Backend
 from tests.outages.rig import Rig, run, transaction
+from tests.support.redis import redis_server
 
 ON = "{positive: 24h, negative: 30m}"
 U = Mailbox("u", "example.com")
@@ -69,7 +79,7 @@ def test_a_no_is_remembered_for_a_shorter_time(tmp_path: Path) -> None:
         ({"banner": CLOSE}, "unknown", 451, "4.4.1"),
         ({"banner": HANG}, "unknown", 451, "4.4.1"),
         ({"ehlo": b"250 backend.example\r\n"}, "unknown", 451, "4.7.5"),
-        ({"rset": b"500 what\r\n"}, "unknown", 451, "4.3.0"),
+        ({"rset": b"500 what\r\n"}, "yes", None, None),  # said after the answer, which stands
     ],
 )
 @pytest.mark.parametrize("features", [("PIPELINING",), ()])
@@ -85,9 +95,6 @@ def test_what_is_not_remembered(
         backend = await rig.backend(script, features=features)
         relay = rig.relay(backend.port, verify=ON, seconds=0.6 if HANG in script.values() else 10.0)
         found = await known(relay)
-        if "rset" in script and not features:  # said after the answer, which stands
-            assert found.answer == "yes"
-            return
         assert found.answer == answer
         assert (found.reply.code if found.reply else None) == code
         assert (found.reply.status if found.reply else None) == status
@@ -239,6 +246,71 @@ def test_an_answer_in_use_is_asked_for_again_before_it_ends(tmp_path: Path) -> N
     run(tmp_path, test)
 
 
+@contextlib.contextmanager
+def shared_stores(directory: Path, kind: str, clock: ManualClock) -> Iterator[list[Store]]:
+    """Two stores that share their rows, as two workers or two gateways do."""
+    with contextlib.ExitStack() as stack:
+        if kind == "redis":
+            server = stack.enter_context(redis_server(directory / "redis"))
+            where = config.Redis.model_construct(redis=parse_url(server.url))
+            where._password = ""
+            stores: list[Store] = [RedisStore(where, clock) for _ in range(2)]
+        else:
+            stores = [SqliteStore(directory / "shared.db", clock) for _ in range(2)]
+        for store in stores:
+            stack.callback(store.close)
+        yield stores
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_one_of_all_who_share_the_store_asks_again(tmp_path: Path, kind: str) -> None:
+    async def test(rig: Rig) -> None:
+        with shared_stores(tmp_path, kind, rig.clock) as stores:
+            backend = await rig.backend({})
+            relays = []
+            for store in stores:
+                rig.store = store  # type: ignore[assignment]
+                relays.append(rig.relay(backend.port, verify=ON))
+            await known(relays[0])
+            rig.clock.advance(0.9 * 86_400)
+            for _ in range(3):  # the second never learnt the answer itself
+                assert await asyncio.gather(*map(known, relays)) == [Known(Answered.YES)] * 2
+            for relay in relays:
+                await flown(relay)
+            assert len(rcpts(backend)) == 2
+            backend.scripts[0]["rcpt"] = b"451 4.3.0 later\r\n"
+            rig.clock.advance(0.9 * 86_400)
+            for moment, asked in ((0, 3), (59, 3), (2, 4)):  # one that failed is tried again in a while
+                rig.clock.advance(moment)
+                for relay in relays:
+                    assert await known(relay) == Known(Answered.YES)
+                    await flown(relay)
+                assert len(rcpts(backend)) == asked
+
+    run(tmp_path, test)
+
+
+def test_asking_again_where_the_store_has_just_gone(tmp_path: Path) -> None:
+    """Nobody can be told of it then: each worker asks for itself, and the mail does not wait."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend()
+        relay = rig.relay(backend.port, verify=ON)
+        await known(relay)
+        rig.clock.advance(0.9 * 86_400)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rig.store, "limit", away)
+            assert await known(relay) == Known(Answered.YES)
+            await flown(relay)
+        assert len(rcpts(backend)) == 2
+
+    run(tmp_path, test)
+
+
+def away(*_: object, **__: object) -> Limited:
+    raise Unavailable("away")
+
+
 @pytest.mark.parametrize(("said", "then"), [(b"550 5.1.1 left us\r\n", "no"), (b"451 4.3.0 later\r\n", "yes")])
 def test_what_asking_again_brings(tmp_path: Path, said: bytes, then: str) -> None:
     async def test(rig: Rig) -> None:
@@ -281,7 +353,9 @@ def test_a_backend_that_takes_everybody_is_found_out(tmp_path: Path, everybody: 
             await flown(relay)
         probes = [line for line in rcpts(backend) if "gatepost-probe-" in line]
         assert len(probes) == 1
-        assert rig.store.recipient("main", "@example.com", rig.clock.now()) is everybody
+        probed = rig.store.recipient("main", "@example.com", rig.clock.now())
+        assert probed is not None
+        assert probed.known is everybody
         warned = [line for line in lines if line["event"] == "backend accepts every recipient"]
         assert len(warned) == everybody
         rig.clock.advance(86_401)  # tomorrow is another day

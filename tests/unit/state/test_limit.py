@@ -123,8 +123,8 @@ def test_a_flood_of_keys_is_bounded_and_spares_whom_it_limits(tmp_path: Path) ->
         for number in range(3000):
             store.limit(f"flood-{number}", now=NOW, rate=10, per=60.0)
         store.purge(NOW)
-        assert store._database is not None
-        assert store._database.execute("SELECT count(*) FROM rate").fetchone()[0] <= 500
+        assert store._file.database is not None
+        assert store._file.database.execute("SELECT count(*) FROM rate").fetchone()[0] <= 500
         assert not store.limit("limited", now=NOW, rate=10, per=60.0).allowed
 
 

@@ -20,7 +20,7 @@ from gateway.config.state import parse_url
 from gateway.mail.terms import Unavailable
 from gateway.state import store as face
 from gateway.state.redis import RedisStore
-from gateway.state.store import TRUSTED_AFTER, Greylisted, Store, ask
+from gateway.state.store import TRUSTED_AFTER, Greylisted, RecipientRow, Store, ask
 from tests.support.redis import RedisServer, redis_server
 from tests.unit.state.test_limit import against_the_law
 from tests.unit.state.test_limit import (
@@ -46,8 +46,12 @@ from tests.unit.state.test_sqlite import (
     test_an_identity_that_passed_enough_is_exempt_until_unused_for_keep,
     test_forget_takes_the_exemption,
     test_list_release_forget,
+    test_many_recipients_are_forgotten_in_slices,
+    test_policies,
     test_purge_removes_what_expired,
     test_recipients,
+    test_recipients_are_listed_and_forgotten,
+    test_senders,
     test_the_life_of_a_triplet,
     test_the_same_triplet_five_times_earns_no_exemption,
 )
@@ -67,8 +71,12 @@ __all__ = [
     "test_limit_refused",
     "test_limit_skew",
     "test_list_release_forget",
+    "test_many_recipients_are_forgotten_in_slices",
+    "test_policies",
     "test_purge_removes_what_expired",
     "test_recipients",
+    "test_recipients_are_listed_and_forgotten",
+    "test_senders",
     "test_the_life_of_a_triplet",
     "test_the_same_triplet_five_times_earns_no_exemption",
 ]
@@ -131,7 +139,7 @@ def test_two_gateways_share_greylist_rates_and_recipients(server: RedisServer) -
         assert attempt(other, WAIT).passed
         assert attempt(one, WAIT + 1).passed
         one.remember_recipient("main", "b@y.example", False, NOW + 10)
-        assert other.recipient("main", "b@y.example", NOW) is False
+        assert other.recipient("main", "b@y.example", NOW) == RecipientRow("main", "b@y.example", False, NOW + 10)
         other.forget_recipient("main", "b@y.example")
         assert one.recipient("main", "b@y.example", NOW) is None
         assert [each.limit("k", now=NOW, rate=2, per=60.0).allowed for each in (one, other, one)] == [True, True, False]
@@ -298,7 +306,8 @@ def test_a_user_of_redis_needs_no_more_rights_than_the_manual_says(tmp_path: Pat
         assert attempt(store, WAIT).passed
         assert store.limit("k", now=NOW, rate=1, per=60.0).allowed
         store.remember_recipient("main", "b@y.example", True, NOW + 9)
-        assert store.recipient("main", "b@y.example", NOW) is True
+        assert store.recipient("main", "b@y.example", NOW) is not None
+        assert len(store.recipient_list(NOW)) == 1
         assert len(store.greylist_list(NOW)) == 1
         assert store.greylist_forget("net:192.0.2.0/24") == 1
         assert store.purge(NOW + KEEP) == 2

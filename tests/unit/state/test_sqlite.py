@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from gateway.clock import ManualClock
 from gateway.mail.terms import Unavailable
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import TRUSTED_AFTER, Greylisted, GreylistKey, Store
+from gateway.state.store import POLICIES, TRUSTED_AFTER, Greylisted, GreylistKey, PolicyRow, RecipientRow, Store
 
 NOW = 1_700_000_000.0
 WAIT, WINDOW, KEEP = 300.0, 3600.0, 36 * 86400.0
@@ -175,18 +176,116 @@ def test_purge_removes_what_expired(store: SqliteStore) -> None:
     assert store.purge(NOW + WINDOW) == 2
 
 
-def test_recipients(store: SqliteStore) -> None:
+def test_recipients(store: Store) -> None:
+    yes = RecipientRow("main", "b@y.example", True, NOW + 10)
     assert store.recipient("main", "b@y.example", NOW) is None
     store.remember_recipient("main", "b@y.example", True, NOW + 10)
     store.remember_recipient("main", "c@y.example", False, NOW + 10)
-    assert store.recipient("main", "b@y.example", NOW) is True
-    assert store.recipient("main", "c@y.example", NOW) is False
+    assert store.recipient("main", "b@y.example", NOW) == yes
+    assert store.recipient("main", "c@y.example", NOW) == RecipientRow("main", "c@y.example", False, NOW + 10)
     assert store.recipient("other", "b@y.example", NOW) is None
     assert store.recipient("main", "b@y.example", NOW + 10) is None
     store.remember_recipient("main", "b@y.example", False, NOW + 10)
-    assert store.recipient("main", "b@y.example", NOW) is False
+    found = store.recipient("main", "b@y.example", NOW)
+    assert found is not None
+    assert not found.known
     store.forget_recipient("main", "b@y.example")
     assert store.recipient("main", "b@y.example", NOW) is None
+
+
+def test_recipients_are_listed_and_forgotten(store: Store) -> None:
+    for number in range(30):
+        store.remember_recipient("main", f"u{number:02}@y.example", number % 3 == 0, NOW + 10)
+    store.remember_recipient("main", "u@a.y.example", True, NOW + 10)
+    store.remember_recipient("main", "@y.example", True, NOW + 10)
+    store.remember_recipient("more", 'u"01@y.example', False, NOW + 10)
+    store.remember_recipient("more", "gone@y.example", False, NOW)
+
+    def listed(**how: Any) -> list[str]:
+        return [row.address for row in store.recipient_list(NOW, **how)]
+
+    everybody = listed()
+    assert len(everybody) == 33
+    assert everybody[:2] == ["@y.example", "u00@y.example"]
+    assert everybody[-2:] == ["u@a.y.example", 'u"01@y.example']
+    assert listed(limit=10) + listed(limit=10, offset=10) + listed(limit=20, offset=20) == everybody
+    assert listed(backend="more") == ['u"01@y.example']
+    assert listed(backend="none") == listed(match="example") == []
+    assert listed(match="a.y.example") == ["u@a.y.example"]
+    assert listed(match="u07@y.example") == ["u07@y.example"]
+    assert listed(match="@y.example") == ["@y.example"]
+    assert len(listed(match="y.example")) == 32
+    assert [row.known for row in store.recipient_list(NOW, backend="main", match="y.example", limit=3, offset=1)] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert store.recipient_forget(NOW, match="u07@y.example") == 1
+    assert store.recipient_forget(NOW, match="u07@y.example") == 0
+    assert store.recipient_forget(NOW, backend="more", match="y.example") == 1
+    assert store.recipient_forget(NOW, match="y.example") == 30
+    assert listed() == ["u@a.y.example"]
+    assert store.recipient_forget(NOW) == 1
+    assert listed() == []
+
+
+def test_many_recipients_are_forgotten_in_slices(store: Store) -> None:
+    for number in range(2500):
+        store.remember_recipient("main", f"u{number}@y.example", number % 2 == 0, NOW + 10)
+    assert store.recipient_forget(NOW, backend="main") == 2500
+    assert store.recipient_list(NOW) == []
+
+
+def test_policies(store: Store) -> None:
+    row = PolicyRow("20260101", "version: STSv1\nmode: enforce\nmx: mx.y.example\nmax_age: 86400\n", NOW + 10)
+    assert store.policy("y.example", NOW) is None
+    store.remember_policy("y.example", row)
+    assert store.policy("y.example", NOW) == row
+    assert store.policy("z.example", NOW) is None
+    assert store.policy("y.example", NOW + 10) is None
+    other = PolicyRow("2", "version: STSv1", NOW + 20)
+    store.remember_policy("y.example", other)
+    assert store.policy("y.example", NOW + 10) == other
+    assert store.purge(NOW + 20) == 1
+    for number in range(POLICIES + 50):
+        store.remember_policy(f"y{number}.example", PolicyRow("1", "t", NOW + number))
+    assert store.policy(f"y{POLICIES + 49}.example", NOW) is not None
+    assert store.purge(NOW + 2 * POLICIES) <= POLICIES
+
+
+def test_senders(store: Store) -> None:
+    assert store.sender("k", NOW) is None
+    store.remember_sender("k", now=NOW, keep=100)
+    assert store.sender("k", NOW + 99) == NOW
+    assert store.sender("other", NOW) is None
+    store.remember_sender("k", now=NOW + 99, keep=100)
+    assert store.sender("k", NOW + 198) == NOW  # since the first, kept from the last
+    assert store.sender("k", NOW + 199) is None
+    store.remember_sender("k", now=NOW + 200, keep=100)
+    assert store.sender("k", NOW + 200) == NOW + 200  # who was forgotten begins anew
+    store.remember_sender("k", now=NOW, keep=100)  # the clock was set back
+    assert store.sender("k", NOW) == NOW
+    assert store.purge(NOW + 99) == 0
+    assert store.purge(NOW + 100) == 1
+    assert store.sender("k", NOW) is None
+
+
+def test_an_old_file_gets_what_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with contextlib.closing(SqliteStore(path, ManualClock(NOW))) as store:
+        attempt(store, 0)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.executescript("DROP TABLE sender; DROP TABLE policy; PRAGMA user_version = 2")
+    with contextlib.closing(SqliteStore(path, ManualClock(NOW))) as store:
+        store.remember_sender("k", now=NOW, keep=100)
+        assert store.sender("k", NOW) == NOW
+        assert attempt(store, WAIT).passed
+
+
+def test_senders_are_bounded(tmp_path: Path) -> None:
+    with contextlib.closing(SqliteStore(tmp_path / "s.db", ManualClock(), rows=100)) as store:
+        for number in range(1500):
+            store.remember_sender(f"{number}", now=NOW + number, keep=10_000)
+        store.purge(NOW + 1500)
+        assert [store.sender(f"{number}", NOW + 1500) for number in (1399, 1400)] == [None, NOW + 1400]
 
 
 def test_list_release_forget(store: SqliteStore) -> None:
@@ -287,11 +386,11 @@ def test_a_locked_file_is_unavailable_in_time(store: SqliteStore, tmp_path: Path
 def test_a_full_disk_is_unavailable_and_heals(tmp_path: Path) -> None:
     clock = ManualClock(NOW)
     with contextlib.closing(SqliteStore(tmp_path / "state.db", clock)) as store:
-        assert store._database is not None
-        store._database.execute("PRAGMA max_page_count = 30")
+        assert store._file.database is not None
+        store._file.database.execute("PRAGMA max_page_count = 30")
         with pytest.raises(Unavailable, match="full"):
             fill(store)
-        store._database.execute("PRAGMA max_page_count = 100000")
+        store._file.database.execute("PRAGMA max_page_count = 100000")
         clock.advance(1)
         assert not attempt(store, 0).passed
 
