@@ -105,6 +105,13 @@ class Account:
             timings={**self.timings, "total": time.monotonic() - self._started},
         )
 
+    def hand_over(self, host: str, journal: Journal | None) -> None:
+        """The dot is about to go to that host: the fate is open, and stays so should nothing more be heard of us."""
+        self.fate = "unknown"
+        self.fate_detail = f"{host} was sent the final dot, and the gateway ended before it wrote down the answer"
+        if journal is not None:
+            journal.note(self.entry())
+
     def write(self, journal: Journal) -> None:
         """Keeps the entry as things stand; not for every one of many refused recipients."""
         if len(self.verdicts) <= _WRITTEN_AT_ONCE:

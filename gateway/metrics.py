@@ -81,6 +81,9 @@ _dnsbl_off = Labelled(
     Gauge("gatepost_dnsbl_off", "1 while a list is switched off for its faults.", ["zone"], multiprocess_mode="livemax")
 )
 _journal_dropped = Counter("gatepost_journal_dropped", "Journal entries that could not be written.")
+_intents_dropped = Counter(
+    "gatepost_intents_dropped", "Mails whose open fate could not be noted before the dot went to the backend."
+)
 _state_errors = Labelled(Counter("gatepost_state_errors", "Calls of the state store that failed.", ["call"]))
 
 
@@ -157,6 +160,11 @@ def dnsbl_off(zone: str, *, off: bool) -> None:
 def journal_dropped(entries: int) -> None:
     """The journal could not keep that many entries."""
     _journal_dropped.inc(entries)
+
+
+def intent_dropped() -> None:
+    """The open fate of a mail could not be noted; should the process end now, the journal knows nothing of it."""
+    _intents_dropped.inc()
 
 
 def state_error(call: str) -> None:

@@ -300,7 +300,9 @@ class Journey:
         gone = removed(message, hostname, ours(house.sealer, arc))
         fields = await sealed(house.sealer, message, gone, hostname, clauses, arc, house.clock.now()) + fields
         started = house.clock.monotonic()
-        fate = await house.relay.deliver(backend, self.tx, fields, gone, target, client_name=client_name)
+        fate = await house.relay.deliver(
+            backend, self.tx, fields, gone, target, client_name=client_name, before_dot=self._hand_over
+        )
         self.account.timings["relay"] = seconds = house.clock.monotonic() - started
         self.account.fate = type(fate).__name__.lower()
         self.account.fate_detail = fate.host if isinstance(fate, Delivered) else fate.why
@@ -311,6 +313,11 @@ class Journey:
             action = Action.REJECT if isinstance(fate, Refused) and fate.reply.permanent else Action.DEFER
         rule, because = (verdict.rule, verdict.because) if verdict else ("", "")
         return self._say(Stage.DATA, action, fate.reply, rule=rule, because=because)
+
+    def _hand_over(self, host: str) -> None:
+        if self.house.journal is not None:
+            self._record()
+        self.account.hand_over(host, self.house.journal)
 
     async def _clauses(self) -> list[str]:
         """What Authentication-Results says: every eager check that has something to say, asked for by rules or not."""

@@ -22,6 +22,8 @@ _LIST = 1000
 _CUT = "..."
 _DEPTH = 6
 _OCTETS = 256_000
+#: What `decode` raises where the octets are not ours, or of a version that we cannot read.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from gateway import metrics
 from gateway.clock import Clock
 from gateway.database import damaged, open_database
-from gateway.journal.entry import Entry, decode, encode
+from gateway.journal.entry import UNREADABLE, Entry, decode, encode
+from gateway.journal.intents import Intents, collect
 from gateway.journal.words import words
 from gateway.log import log
 from gateway.mail.terms import Unavailable
@@ -34,12 +35,15 @@ _UPGRADES = {
     1: """ALTER TABLE entry ADD COLUMN outcome TEXT NOT NULL DEFAULT '';
     ALTER TABLE entry ADD COLUMN found INTEGER NOT NULL DEFAULT 0"""
 }
+#: Fates of mails that were not handed to a backend.
+_NO_FATE = ("", "none")
 _QUEUE = 2000  # entries; at 4 KB each 8 MB
 _BATCH = 500
 #: The thread lets entries gather for a moment: one transaction for a hundred mails instead of a hundred.
 _GATHER_SECONDS = 0.02
 _BUSY_SECONDS = 1.0
 _PURGE_SECONDS = 60.0
+_LOOK_SECONDS = 60.0  # for what ended processes left; the first time at once
 _MORE_SECONDS = 0.1  # where one slice was not enough
 _RETRY_SECONDS = 1.0
 _SLICE = 2000
@@ -70,9 +74,17 @@ class Journal:
         self._retry_at = 0.0
         self._thorough = False
         self._inode = 0
+        self._intents = Intents(path)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
+
+    def note(self, entry: Entry) -> None:
+        """The fate of that mail is open: should this process end before it records one, this entry will be there.
+
+        From the event loop, and with the fate `unknown`; `record` must follow with the true one.
+        """
+        self._intents.note(entry)
 
     def record(self, entry: Entry) -> None:
         """Keeps the entry in place of an earlier one of the same id; drops and counts it when the queue is full.
@@ -83,6 +95,7 @@ class Journal:
             self._queue.put_nowait(entry)
         except queue.Full:
             metrics.journal_dropped(1)
+            self._intents.done(entry.id)
 
     def flush(self, patience: float = 5.0) -> bool:
         """Waits until everything recorded so far is written or dropped; False when that took too long."""
@@ -105,29 +118,38 @@ class Journal:
     # Everything below runs in the thread
 
     def _run(self) -> None:
-        purge_at = 0.0
+        purge_at = look_at = 0.0
         while not self._ending.is_set():
-            batch, waiting = self._gather(purge_at)
+            batch, waiting = self._gather(look_at if self._database is None else min(purge_at, look_at))
+            unwritten = len(batch)
             try:
                 self._write(batch)
+                unwritten = 0
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + _LOOK_SECONDS
+                    collect(self._path, self._inherit)
                 if time.monotonic() >= purge_at and self._database is not None:
                     more = self._purge() or self._upgrade()
                     purge_at = time.monotonic() + (_MORE_SECONDS if more else _PURGE_SECONDS)
             except (sqlite3.Error, Unavailable, OSError) as error:
-                self._fail(error, len(batch))
+                self._fail(error, unwritten)
             except Exception as error:  # a bug of ours must not end the journal for good
                 log.exception("journal crashed")
-                self._fail(error, len(batch))
+                self._fail(error, unwritten)
+            for entry in batch:
+                if entry.fate not in _NO_FATE:  # an early word on a mail that goes on
+                    self._intents.done(entry.id)
             for event in waiting:
                 event.set()
         if self._database is not None:
             self._database.close()
+        self._intents.close()
 
     def _gather(self, until: float) -> tuple[list[Entry], list[threading.Event]]:
         """The next batch, and who waits for it to be done. Returns at `until`, when other work is due, without one."""
         batch: list[Entry] = []
         waiting: list[threading.Event] = []
-        deadline = until if self._database is not None else time.monotonic() + _PURGE_SECONDS
+        deadline = until
         while len(batch) < _BATCH:
             try:
                 item = self._queue.get(timeout=max(deadline - time.monotonic(), 0.0))
@@ -148,25 +170,34 @@ class Journal:
             raise Unavailable(self._failing)
         # The last of each id: the others would only be replaced.
         rows = [(entry, encode(entry), words(entry)) for entry in {entry.id: entry for entry in batch}.values()]
-        if self._database is None:
-            self._database = open_database(
-                self._path,
-                _SCHEMA,
-                _VERSION,
-                self._clock,
-                upgrades=_UPGRADES,
-                busy=_BUSY_SECONDS,
-                thorough=self._thorough,
-            )
-            self._thorough = False
-            self._inode = self._path.stat().st_ino
-        with _transaction(self._database) as database:
+        with _transaction(self._opened()) as database:
             for entry, octets, found in rows:
                 number = database.execute(_INSERT, (entry.id, entry.time, octets, entry.outcome)).lastrowid
                 database.executemany(_WORD, [(number, word) for word in found])
         if self._failing:
             log.warning("journal works again", path=str(self._path), dropped=self._lost)
             self._failing, self._lost = "", 0
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._database = opened(self._path, self._clock, thorough=self._thorough)
+            self._thorough = False
+            self._inode = self._path.stat().st_ino
+        return self._database
+
+    def _inherit(self, noted: list[Entry]) -> None:
+        """Writes down what a process left open when it ended, unless it had written the fate itself."""
+        lost = [entry for entry in noted if not self._settled(entry.id)]
+        self._write(lost)
+        for entry in lost:
+            log.warning("a fate stays unknown", id=entry.id, sender=entry.sender, why=entry.fate_detail)
+
+    def _settled(self, transaction_id: str) -> bool:
+        row = self._opened().execute("SELECT entry FROM entry WHERE id = ?", (transaction_id,)).fetchone()
+        try:
+            return row is not None and decode(row[0]).fate not in _NO_FATE
+        except UNREADABLE:
+            return False
 
     def _fail(self, error: Exception, entries: int) -> None:
         """Drops a batch. The log hears of the first failure only; until `_retry_at` nothing is tried."""
@@ -221,11 +252,16 @@ class Journal:
                 for number, octets in rows:
                     try:
                         entry = decode(octets)
-                    except (ValueError, TypeError, KeyError, AttributeError):  # what nobody can read nobody searches
+                    except UNREADABLE:  # what nobody can read nobody searches
                         entry = Entry("", 0.0, "", "")
                     database.executemany(_WORD, [(number, word) for word in words(entry)])
                     database.execute("UPDATE entry SET found = 1, outcome = ? WHERE n = ?", (entry.outcome, number))
         return len(rows) == _UPGRADE_SLICE
+
+
+def opened(path: Path, clock: Clock, *, thorough: bool = False) -> sqlite3.Connection:
+    """The journal's file, made where there is none. Raises `Unavailable`."""
+    return open_database(path, _SCHEMA, _VERSION, clock, upgrades=_UPGRADES, busy=_BUSY_SECONDS, thorough=thorough)
 
 
 @contextlib.contextmanager

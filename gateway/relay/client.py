@@ -242,6 +242,8 @@ class Connection:
         assert held is not None
         if self._wire.broken is not None:
             raise self._wire.broken
+        if mail.before_dot is not None:
+            mail.before_dot(str(self.endpoint))
         self.dot_sent = True
         self._wire.write(held, replies=1)
         response = await self._wire.response()

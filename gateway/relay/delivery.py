@@ -9,7 +9,7 @@ RFC 5321 sections 4.2.5 and 6.1 (who is responsible when), RFC 1047 (duplicates)
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -98,15 +98,18 @@ class Relay:
         recipient: Mailbox | None = None,
         *,
         client_name: str = "",
+        before_dot: Callable[[str], None] | None = None,
     ) -> Fate:
         """Relays the message of `tx`, `prepended` in front, without the fields whose indices are in `removed`.
 
         With `recipient` (the quarantine) it goes there instead; then no refusal is permanent, for the sender can mend
         nothing about it. `client_name` is the client's verified reverse name, for a backend that is told of the client.
+        `before_dot` hears the host right before the final dot goes there: after it the process may die in doubt.
         """
         assert tx.message is not None
         recipients = tuple(tx.envelope.recipients) if recipient is None else (Recipient(recipient),)
-        mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed, self._told(backend, tx, client_name))
+        told = self._told(backend, tx, client_name)
+        mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed, told, before_dot)
         with self._under_way():
             fate = await self._deliver(backend, mail)
         if recipient is not None and isinstance(fate, Refused):

@@ -7,7 +7,7 @@ Addresses are written as they were checked. An octet that would end a command li
 RFC 5321 sections 4.1.1 (commands) and 4.5.2 (dot-stuffing), RFC 1870, 6152, 6531, 3461 (parameters), 3030 (BDAT).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.mail.address import Mailbox
@@ -34,6 +34,8 @@ class Outgoing:
     message: Message
     removed: frozenset[int] = field(default_factory=frozenset)
     introduction: Introduction | None = None
+    #: Told the host at the last moment before the dot goes out: from then on the backend may have the mail.
+    before_dot: Callable[[str], None] | None = None
 
     @property
     def size(self) -> int:

@@ -54,6 +54,7 @@ class StandIn(Relay):
 
     answers: dict[str, Known]
     fate: Fate
+    crash: Exception | None = None
     asked: list[str]
     sent: list[tuple[str, bytes, frozenset[int], str]]
 
@@ -70,8 +71,13 @@ class StandIn(Relay):
         recipient: Mailbox | None = None,
         *,
         client_name: str = "",
+        before_dot: Callable[[str], None] | None = None,
     ) -> Fate:
         self.sent.append((backend, prepended, removed, str(recipient or "")))
+        if before_dot is not None:
+            before_dot("192.0.2.25:25")
+        if self.crash is not None:
+            raise self.crash
         return self.fate
 
 
@@ -80,6 +86,10 @@ class Memory:
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self.noted: list[Entry] = []
+
+    def note(self, entry: Entry) -> None:
+        self.noted.append(entry)
 
     def record(self, entry: Entry) -> None:
         self.entries[entry.id] = entry
@@ -395,6 +405,32 @@ def test_the_fate_is_the_answer_and_on_record(stage: Stage, fate: Fate, action: 
         assert reply == said(fate.reply.with_id("T00000000001"))
         entry = stage.journal.entries["T00000000001"]
         assert (entry.action, entry.fate) == (action, word)
+
+    play(scenario)
+
+
+def test_before_the_dot_the_open_fate_is_noted_with_all_that_is_known(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("  - {id: seen, when: from.domain == 'good.example', then: accept}\n")
+        await Client(Pipeline(house)).whole("a@good.example", "joe@example.com")
+        (noted,) = stage.journal.noted
+        assert (noted.id, noted.fate, noted.action, noted.reply) == ("T00000000001", "unknown", "", "")
+        assert noted.fate_detail.startswith("192.0.2.25:25 was sent the final dot, and the gateway ended")
+        assert (noted.sender, noted.recipients, noted.size) == ("a@good.example", ("joe@example.com",), len(MAIL))
+        assert (noted.backend, noted.judged.rule, noted.facts["from.domain"]) == ("main", "seen", "good.example")
+        assert stage.journal.entries[noted.id].fate == "delivered"
+
+    play(scenario)
+
+
+def test_a_bug_of_ours_after_the_dot_leaves_the_fate_unknown(stage: Stage) -> None:
+    async def scenario() -> None:
+        house = stage.house("")
+        relay_of(house).crash = RuntimeError("a bug")
+        reply = await Client(Pipeline(house)).whole("a@good.example", "joe@example.com")
+        assert reply.startswith("451 4.3.0")
+        entry = stage.journal.entries["T00000000001"]
+        assert (entry.action, entry.fate, entry.fate_detail) == ("defer", "unknown", "internal error, see the log")
 
     play(scenario)
 
