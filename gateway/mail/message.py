@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
+from gateway.mail.octets import clean
 from gateway.mail.terms import Unavailable
 
 HEADER_LIMIT = 256 * 1024  # octets of a header; longer ones are an attack on whoever reads them
@@ -136,8 +137,7 @@ def _parse(view: memoryview) -> _Header:
 def _fields(head: bytes, body_offset: int) -> _Header:
     fields: list[Field] = []
     malformed = ""
-    lines = head.count(b"\r\n")
-    if b"\0" in head or head.count(b"\r") != lines or head.count(b"\n") != lines:
+    if not clean(head):
         malformed = "the header has a bare CR, a bare LF or a NUL"
     start = 0
     while start < len(head) and not malformed:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Envelope, Recipient
 from gateway.mail.message import Message
+from gateway.mail.octets import clean, dotted
 from gateway.mail.reply import Reply
 from gateway.relay.introduction import Introduction
 
@@ -83,7 +84,7 @@ class Outgoing:
             if line_start and octets.startswith(b"."):
                 octets = b"." + octets
             line_start = octets.endswith(b"\n")
-            if b"\n." in octets:
+            if dotted(octets, b"\n."):
                 octets = octets.replace(b"\n.", b"\n..")
             if held and total + len(octets) > PIECE:
                 yield b"".join(held)
@@ -141,6 +142,5 @@ def _known(parameters: tuple[tuple[str, str], ...], names: frozenset[str], featu
 
 
 def _check_fields(octets: bytes) -> None:
-    lines = octets.count(b"\r\n")
-    if not octets.endswith(b"\r\n") or octets.count(b"\r") != lines or octets.count(b"\n") != lines or b"\0" in octets:
+    if not octets.endswith(b"\r\n") or not clean(octets):
         raise ValueError("our fields are no whole lines")

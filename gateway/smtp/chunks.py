@@ -11,6 +11,7 @@ RFC 3030 sections 2 and 3. Used by `protocol`.
 import re
 
 from gateway.mail.message import Message, MessageWriter
+from gateway.mail.octets import clean
 from gateway.mail.reply import Reply, SyntaxRefused
 from gateway.mail.terms import Unavailable
 
@@ -117,8 +118,7 @@ class ChunkReader:
         if piece.endswith(b"\r"):
             piece, self._cr = piece[:-1], True
         if not self._bare:
-            ends = piece.count(b"\r\n")
-            self._bare = piece.count(b"\r") != ends or piece.count(b"\n") != ends or b"\0" in piece
+            self._bare = not clean(piece)
         if piece:
             self._ends = piece.endswith(b"\n")
         if self._refusing:

@@ -9,6 +9,7 @@ RFC 5321 sections 2.3.8 (line ends), 4.1.1.4 (the end), 4.5.2 (transparency), 4.
 """
 
 from gateway.mail.message import Message, MessageWriter
+from gateway.mail.octets import clean, dotted
 from gateway.mail.reply import Reply, SyntaxRefused
 from gateway.mail.terms import Unavailable
 
@@ -34,7 +35,7 @@ class DataReader:
     def feed(self, octets: bytes) -> bytes | None:
         """Takes the next octets. `None` until the end has come, then what follows it (often nothing)."""
         octets = self._held + octets
-        stuffed = b"\r\n." in octets
+        stuffed = dotted(octets, b"\r\n.")
         end = octets.find(_END) if stuffed else -1
         if end >= 0:
             self._take(octets[: end + 2], stuffed)
@@ -72,8 +73,7 @@ class DataReader:
     def _take(self, piece: bytes, stuffed: bool) -> None:
         # A piece never ends between CR and LF nor between CRLF and dot: those octets are held back.
         if not self._bare:
-            ends = piece.count(b"\r\n")
-            self._bare = piece.count(b"\r") != ends or piece.count(b"\n") != ends or b"\0" in piece
+            self._bare = not clean(piece)
         if stuffed:
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self._skip and piece:
