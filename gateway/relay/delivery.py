@@ -66,7 +66,8 @@ class Relay:
         self._domains = {domain: target.backend for domain, target in config.domains.items()}
         self._seconds = config.deadlines.backend
         self._tell = {name: backend.tell_client for name, backend in config.backends.items()}
-        way = Way(config, hostname, resolver, clock, tls.ClientContexts(files or DiskFiles()), fetch=fetch)
+        contexts = tls.ClientContexts(files or DiskFiles())
+        self._way = way = Way(config, hostname, resolver, clock, contexts, store=store, fetch=fetch)
         self._hosts: dict[str, Hosts] = {}
         self._recipients: dict[str, Recipients] = {}
         for name, backend in config.backends.items():
@@ -133,6 +134,7 @@ class Relay:
             await recipients.close()
         for hosts in self._hosts.values():
             await hosts.close()
+        await self._way.close()
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:

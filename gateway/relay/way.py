@@ -17,11 +17,15 @@ from gateway.relay.pool import Bounds
 from gateway.relay.sts import Fetch, Policies
 from gateway.relay.targets import Endpoint, Exchangers, Fixed, Targets
 from gateway.relay.trust import Dane, Exchanged, Pinned, Pkix, Verifier
+from gateway.state.store import Store
 from gateway.tls import ClientContexts
 
 
 class Way:
-    """What the backends of one configuration share. `fetch` stands in for HTTPS in tests."""
+    """What the backends of one configuration share.
+
+    `store` keeps policies that were fetched; `fetch` stands in for HTTPS in tests.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Way:
         clock: Clock,
         contexts: ClientContexts,
         *,
+        store: Store | None = None,
         fetch: Fetch | None = None,
     ) -> None:
         self.addresses = Addresses(resolver, system=config.dns.zone is None)
@@ -38,6 +43,7 @@ class Way:
         self._resolver = resolver
         self._clock = clock
         self._contexts = contexts
+        self._store = store
         self._fetch = fetch
         self._policies: Policies | None = None
 
@@ -45,6 +51,11 @@ class Way:
         """The hosts of a backend. Raises `ValueError` or `OSError` for files that are of no use."""
         targets, verifier = self.targets(backend), self.verifier(backend)
         return Hosts(name, targets, verifier, self._hostname, self.addresses, self._clock, bounds)
+
+    async def close(self) -> None:
+        """Ends what is being fetched."""
+        if self._policies is not None:
+            await self._policies.close()
 
     def targets(self, backend: Backend) -> Targets:
         """Where its hosts are found."""
@@ -74,7 +85,7 @@ class Way:
             return Pkix(context)
         if self._policies is None:
             fetch = self._fetch or PolicyHost(self.addresses, self._contexts.get(None, "1.2")).fetch
-            self._policies = Policies(self._resolver, fetch, self._clock)
+            self._policies = Policies(self._resolver, fetch, self._clock, self._store)
         return Exchanged(context, self._policies, private=tls.ca is not None, strict=strict)
 
 

@@ -4,6 +4,7 @@ The cases are those of `../shared/conformance/attacks/tls.yml` (`as_client_to_ba
 end sees that none is left out. `Backend.clear` is the capture: every octet that came outside TLS.
 """
 
+import contextlib
 import hashlib
 import ssl
 import time
@@ -16,6 +17,7 @@ import yaml
 
 from gateway.mail.terms import Unavailable
 from gateway.relay.delivery import Delivered, Refused
+from gateway.state.sqlite import SqliteStore
 from tests.outages.backend import CLOSE, READ, Action, Backend
 from tests.outages.rig import NAME, OCTETS, OURS, Rig, deliver, run, transaction
 from tests.support import certificates
@@ -312,6 +314,43 @@ def test_mta_sts(tmp_path: Path, text: str, ca: str, fits: bool) -> None:
             "fetch": policy(text),
         }
         await (delivered if fits else refused)(rig, backend, **how)
+
+    run(tmp_path, test)
+
+
+BLOCKED: Zone = {"_mta-sts.example.net": {"TXT": "SERVFAIL"}}
+
+
+@pytest.mark.parametrize(
+    ("named", "ca", "tls", "fits"),
+    [
+        (NAME, "{verify: dane, ca: ca.pem}", "good", True),
+        (NAME, "{verify: dane, ca: ca.pem}", "wrong-ca", False),
+        (NAME, "{verify: dane, ca: ca.pem}", "expired", False),
+        ("other.example", "{ca: ca.pem}", "good", False),  # where nothing but the policy forbids the host
+    ],
+)
+def test_mta_sts_outlives_a_restart(tmp_path: Path, named: str, ca: str, tls: str, fits: bool) -> None:
+    """The gateway begins anew while somebody blocks the policy host and its DNS record: as strict as before, and no
+    stricter."""
+
+    async def test(rig: Rig) -> None:
+        clock = rig.clock
+        before, after = await rig.backend(), await rig.backend(tls=tls)
+        with contextlib.closing(SqliteStore(tmp_path / "kept.db", clock)) as store:
+            rig.store = store  # type: ignore[assignment]
+            first = {
+                "zone": {**ZONE, **RECORD},
+                "fetch": policy(ENFORCE.replace(NAME, named).replace("86400", "604800")),
+            }
+            how: dict[str, Any] = {"tls": ca, "insecure": {"example.net", NAME}}
+            await (delivered if named == NAME else refused)(
+                rig, before, mx=f'"example.net:{before.port}"', **how, **first
+            )
+        with contextlib.closing(SqliteStore(tmp_path / "kept.db", clock)) as store:
+            rig.store = store  # type: ignore[assignment]
+            how |= {"mx": f'"example.net:{after.port}"', "zone": {**ZONE, **BLOCKED}, "fetch": policy("")}
+            await (delivered if fits else refused)(rig, after, **how)
 
     run(tmp_path, test)
 
