@@ -3,7 +3,8 @@
 A process of its own (`python -m tests.support.recorder`), so that hashing does not slow the test that feeds it. Speaks
 just enough SMTP, STARTTLS first. Before its 250 to the final dot it writes one JSON line to a file: `id` (of the field
 X-Test-Id), `size` and `sha256` of the message from that field on (what a gateway prepends stands before it), `head`
-(what stands before it), `sender`, `recipients`. What is in the file was taken; what is not, was not.
+(what stands before it), `sender`, `recipients`. What is in the file was taken; what is not, was not. While there is a
+file of the same name with `.hold` behind it, the 250 is held back.
 """
 
 import argparse
@@ -55,6 +56,14 @@ class Recorder:
 
     def ids(self) -> list[str]:
         return [str(record["id"]) for record in self.records()]
+
+    def hold(self) -> None:
+        """Takes mails from now on, and says nothing about it."""
+        _held(self._file).touch()
+
+    def go_on(self) -> None:
+        """Says what it held back."""
+        _held(self._file).unlink()
 
     def stop(self) -> None:
         self._process.terminate()
@@ -139,6 +148,8 @@ class _Connection:
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND)
         os.write(descriptor, json.dumps(record).encode() + b"\n")
         os.close(descriptor)
+        while _held(self._file).exists():
+            time.sleep(0.01)
         self._say("250 2.0.0 taken")
 
     def _say(self, *lines: str) -> None:
@@ -155,6 +166,10 @@ class _Connection:
         octets = bytes(self._buffer[:at])
         del self._buffer[: at + len(end)]
         return octets
+
+
+def _held(file: Path) -> Path:
+    return file.with_name(f"{file.name}.hold")
 
 
 def main() -> None:
