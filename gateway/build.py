@@ -172,4 +172,6 @@ def settings_of(
 def _context(listener: Listener, files: Files) -> ssl.SSLContext | None:
     if not listener.tls:
         return None
-    return tls.server_context([(pair.certificate, pair.key) for pair in listener.tls], files)
+    asked = listener.client_certificates
+    pairs = [(pair.certificate, pair.key) for pair in listener.tls]
+    return tls.server_context(pairs, files, ask=asked is not None, client_ca=asked.ca if asked else None)

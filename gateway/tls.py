@@ -11,13 +11,14 @@ Called by `relay/trust`, by `worker` for the edge, and by `config` to see that f
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gateway.config.certificate import covered, dns_names, load_pair
+from gateway.config.certificate import certificates as certificates_of
+from gateway.config.certificate import chosen, dns_names, load_pair
 from gateway.files import Files
 from gateway.yamlfile import Fault
 
@@ -26,14 +27,18 @@ Minimum = Literal["1.2", "1.3"]
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def server_context(certificates: Sequence[tuple[Path, Path]], files: Files) -> ssl.SSLContext:
-    """What we show to clients: pairs of certificate chain and key.
+def server_context(
+    certificates: Sequence[tuple[Path, Path]], files: Files, *, ask: bool = False, client_ca: Path | None = None
+) -> ssl.SSLContext:
+    """What we show to clients: pairs of certificate chain and key. With `ask` they are asked for theirs (`clientauth`),
+    and those that the authorities in `client_ca` (PEM) have signed pass.
 
     Those for the same names stand together (one ECDSA, one RSA: OpenSSL takes what the client can check). Of several
     groups the client's SNI chooses; who names none of them, or none at all, meets the first.
     Raises `ValueError` with the reason when a pair is of no use, and `OSError` when a file cannot be read.
     """
     groups: dict[frozenset[str], ssl.SSLContext] = {}
+    pairs: dict[frozenset[str], list[tuple[bytes, bytes]]] = {}
     for certificate, key in certificates:
         chain, secret = files.read(certificate), files.read(key)
         try:
@@ -43,12 +48,27 @@ def server_context(certificates: Sequence[tuple[Path, Path]], files: Files) -> s
                 _harden(context, "1.2")
                 context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
             load_pair(groups[names], chain, secret)
+            pairs.setdefault(names, []).append((chain, secret))
         except (ssl.SSLError, Fault) as why:
             raise ValueError(f"{certificate} and {key}: {_reason(why)}") from None
     first = next(iter(groups.values()))
+    if ask:
+        return _asking(pairs, b"" if client_ca is None else files.read(client_ca), first)
     if len(groups) > 1:
         first.sni_callback = partial(_by_name, tuple(groups.items()))
     return first
+
+
+def _asking(
+    pairs: Mapping[frozenset[str], Sequence[tuple[bytes, bytes]]], authorities: bytes, plain: ssl.SSLContext
+) -> ssl.SSLContext:
+    """The same, asking; the suites are those of `plain`."""
+    from gateway import clientauth  # noqa: PLC0415 - pyOpenSSL costs 30 ms and 3 MB a process
+
+    suites = [suite["name"] for suite in plain.get_ciphers() if suite["protocol"] != "TLSv1.3"]
+    trusted = certificates_of(authorities) if authorities else []
+    shown = [(names, clientauth.context(some, trusted, suites)) for names, some in pairs.items()]
+    return clientauth.Asking(ssl.PROTOCOL_TLS_SERVER, shown)
 
 
 def _by_name(
@@ -57,11 +77,10 @@ def _by_name(
     name: str | None,
     _: ssl.SSLContext,
 ) -> None:
-    """Takes the context whose certificates are for the name that the client asks for (RFC 6066 section 3)."""
-    for names, context in groups:
-        if name is not None and covered(names, name.lower().rstrip(".")):
-            connection.context = context
-            return
+    """Takes the context whose certificates are for the name that the client asks for."""
+    context = chosen(groups, name or "")
+    if context is not None:
+        connection.context = context
 
 
 #: What is wrong with a chain (DER, the server's own first), or "" where it proves what it must.

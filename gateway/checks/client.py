@@ -1,4 +1,5 @@
-"""What the connection itself tells of the client: address, network, TLS, and whether it spoke before its turn.
+"""What the connection itself tells of the client: address, network, TLS, certificate, and whether it spoke before its
+turn.
 
 `client.network` is the /24 or /64 around the address, the unit in which limits and reputations are counted.
 """
@@ -6,7 +7,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gateway.checks.check import Check, Named
 from gateway.dns.names import address_of
@@ -25,10 +26,13 @@ class ClientFact:
     network: str
     tls: bool
     early_talker: bool
+    certificate: Literal["none", "pass", "fail"] = "none"
+    certificate_names: tuple[str, ...] = ()
+    certificate_fingerprint: str = ""
 
 
 class Client(Check[ClientFact]):
-    """`client.ip`, `client.network`, `client.tls`, `client.early_talker`."""
+    """`client.ip`, `client.network`, `client.tls`, `client.early_talker`, `client.certificate` and what is in it."""
 
     name = "client"
     stage = Stage.CONNECT
@@ -37,12 +41,19 @@ class Client(Check[ClientFact]):
         "client.network": "string",
         "client.tls": "bool",
         "client.early_talker": "bool",
+        "client.certificate": "string",
+        "client.certificate_names": "list<string>",
+        "client.certificate_fingerprint": "string",
     }
 
     async def run(self, tx: Transaction, facts: "Facts") -> ClientFact:
         """The fact of the session as it is now."""
         session = tx.session
-        return ClientFact(session.client_ip, network_of(session.client_ip), bool(session.tls), session.early_talker)
+        seen = session.client_ip, network_of(session.client_ip), bool(session.tls), session.early_talker
+        shown = session.certificate
+        if shown is None:
+            return ClientFact(*seen)
+        return ClientFact(*seen, "fail" if shown.fault else "pass", shown.names, shown.fingerprint)
 
     def named(self, fact: ClientFact) -> Named:
         """The fact for policies."""
@@ -51,6 +62,9 @@ class Client(Check[ClientFact]):
             "client.network": fact.network,
             "client.tls": fact.tls,
             "client.early_talker": fact.early_talker,
+            "client.certificate": fact.certificate,
+            "client.certificate_names": list(fact.certificate_names),
+            "client.certificate_fingerprint": fact.certificate_fingerprint,
         }
 
     def error(self) -> ClientFact:

@@ -6,7 +6,9 @@ that a renewal on disk in the middle of a reload cannot pair a new certificate w
 
 import os
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,6 +18,15 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.yamlfile import Fault
+
+T = TypeVar("T")
+_OID = x509.oid.PublicKeyAlgorithmOID
+_KEY_TYPES = {
+    _OID.RSAES_PKCS1_v1_5: "RSA",
+    _OID.RSASSA_PSS: "RSA-PSS",
+    _OID.EC_PUBLIC_KEY: "ECDSA",
+    _OID.ED25519: "Ed25519",
+}
 
 
 def load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
@@ -109,14 +120,30 @@ def names(pem: bytes, hostname: str) -> bool:
 
 def dns_names(pem: bytes) -> frozenset[str]:
     """The names of the first certificate, in lower case, without final dots."""
-    leaf = certificates(pem)[0]
+    return frozenset(alternative_names(certificates(pem)[0]))
+
+
+def alternative_names(certificate: x509.Certificate) -> list[str]:
+    """The DNS names of a certificate, in lower case, without final dots. Raises `ValueError` where it is malformed."""
     try:
-        alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return frozenset()
-    return frozenset(name.lower().rstrip(".") for name in alternative.get_values_for_type(x509.DNSName))
+        return []
+    return [name.lower().rstrip(".") for name in alternative.get_values_for_type(x509.DNSName)]
+
+
+def key_type(pem: bytes) -> str:
+    """The type of the first certificate's key: RSA, RSA-PSS, ECDSA, or an identifier of its own."""
+    identifier = certificates(pem)[0].public_key_algorithm_oid
+    return _KEY_TYPES.get(identifier, identifier.dotted_string)
 
 
 def covered(listed: frozenset[str], hostname: str) -> bool:
     """True when one of the names of a certificate is `hostname`, or a wildcard for it."""
     return hostname in listed or "*." + hostname.partition(".")[2] in listed
+
+
+def chosen(groups: Sequence[tuple[frozenset[str], T]], name: str) -> T | None:
+    """What stands beside the first names that `name` (SNI, RFC 6066 section 3) is one of."""
+    wanted = name.lower().rstrip(".")
+    return next((shown for names, shown in groups if wanted and covered(names, wanted)), None)

@@ -11,17 +11,19 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainValidator,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
+from gateway.config import certificate as pem
 from gateway.config.authentication import Dmarc, Seal
 from gateway.config.backend import Backend, Certificate, one_or_more
 from gateway.config.dnsbl import Dnsbl
 from gateway.config.hosts import DOMAIN, BackendName, Bind, Domain, Host, MailboxText, Server
-from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, WrittenFile
+from gateway.config.paths import ListFolder, PolicyFolder, ReadFile, WrittenFile, read_bytes
 from gateway.config.state import Sqlite, State
-from gateway.config.trusted import Trusted
+from gateway.config.trusted import Asked, Trusted
 from gateway.yamlfile import Bool, Count, Fault, Model, duration, size
 from gateway.yamlfile.wording import named
 
@@ -50,6 +52,8 @@ class Listener(Model):
     """Whether clients may or must say STARTTLS."""
     implicit_tls: Bool = False
     """TLS from the first octet, as on port 465."""
+    client_certificates: Asked = None
+    """`ask` clients for a certificate, or {ca: FILE}: no handshake fails for it, policies know `client.certificate`."""
     proxy_protocol: Trusted | None = None
     """Load balancers that begin each connection with a PROXY header (version 1 or 2); from others it is refused."""
     xclient: Trusted | None = None
@@ -72,6 +76,23 @@ class Listener(Model):
             hint = "add tls: {certificate: FILE, key: FILE}"
             hint += "" if self.implicit_tls else ", or starttls: off"
             raise Fault(f"{why} a certificate", hint, key=True)
+        if self.client_certificates is not None and not self.implicit_tls and self.starttls == "off":
+            hint = "remove it, or write starttls: offered"
+            raise Fault("client_certificates needs TLS", hint, at=("client_certificates",))
+        return self
+
+    @model_validator(mode="after")
+    def _each_is_shown(self, info: ValidationInfo) -> "Listener":
+        """OpenSSL has one place for each type of key: of two that are alike the first would never be seen."""
+        kinds: dict[tuple[frozenset[str], str], Path] = {}
+        for index, pair in enumerate(self.tls):
+            chain = read_bytes(pair.certificate, info)
+            names, kind = pem.dns_names(chain), pem.key_type(chain)
+            if other := kinds.get((names, kind)):
+                what = f"a certificate for the same names with the same type of key ({kind}) is {other}"
+                hint = "keep the one that clients are to see"
+                raise Fault(what, hint, at=("tls", index, "certificate"))
+            kinds[names, kind] = pair.certificate
         return self
 
 
@@ -107,7 +128,7 @@ class Limits(Model):
     connections_per_network: Annotated[Count, Field(le=1_000_000)] = 50
     """The most connections from one /24 or /64."""
     memory: Annotated[int, *size("1MB", "1000GB")] = Field(default="1GB", validate_default=True)
-    """What messages on their way may take, over all workers."""
+    """What messages on their way may take, over all workers; one /24 or /64 at most three times what it leaves free."""
 
 
 class Deadlines(Model):

@@ -1,11 +1,21 @@
-"""The shape of `proxy_protocol:` and `xclient:`: whose word about the client is believed."""
+"""The shape of `proxy_protocol:`, `xclient:` and `client_certificates:`: whose word about the client is believed."""
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
+from gateway.config import certificate as pem
 from gateway.config.backend import one_or_more
+from gateway.config.paths import ReadFile, read_bytes
 from gateway.yamlfile import Fault, Model
 from gateway.yamlfile.problem import shown
 from gateway.yamlfile.wording import named
@@ -44,3 +54,33 @@ class Trusted(Model):
         Field(min_length=1, alias="from"),
     ]
     """Their addresses: [10.0.0.0/8]. A header from anywhere else closes the connection."""
+
+
+class ClientCertificates(Model):
+    """Clients are asked for a certificate; whatever they show, they are let in, and policies know of it."""
+
+    ca: ReadFile | None = None
+    """PEM file of the authorities whose certificates pass; without it none does, and fingerprints alone tell."""
+
+    @model_validator(mode="after")
+    def _authorities(self, info: ValidationInfo) -> "ClientCertificates":
+        if self.ca is not None:
+            try:
+                pem.certificates(read_bytes(self.ca, info))
+            except Fault as fault:
+                raise Fault(fault.what, fault.hint, at=("ca",)) from None
+        return self
+
+
+def _asking(value: object) -> object:
+    if value in ("ask", "off"):
+        return {} if value == "ask" else None
+    if value is None or isinstance(value, dict | ClientCertificates):
+        return value
+    raise Fault(f"'client_certificates' must be ask, off or a file, not {named(value)}", "write ask, or {ca: FILE}")
+
+
+Asked = Annotated[
+    ClientCertificates | None,
+    BeforeValidator(_asking, json_schema_input_type=Literal["ask", "off"] | ClientCertificates | None),
+]

@@ -12,12 +12,25 @@ if TYPE_CHECKING:
     from gateway.mail.message import Message
 
 
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """What a client showed in its TLS handshake, and with it proved that it holds the key.
+
+    `fingerprint` is the SHA-256 of the certificate (DER) in lower-case hex; `fault` is what kept it from being
+    verified, "" for nothing; `names` are the DNS names of a verified one, as A-labels in lower case.
+    """
+
+    fingerprint: str
+    fault: str
+    names: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Session:
     """One connection of a client. `server.py` makes it and fills in what the dialogue tells.
 
     `helo` is "" before HELO/EHLO; `esmtp` is true after EHLO. `tls` is "" in clear text, else the protocol
-    version as OpenSSL names it ("TLSv1.3"), `cipher` its suite.
+    version as OpenSSL names it ("TLSv1.3"), `cipher` its suite, `certificate` what the client showed there.
     """
 
     id: str
@@ -30,6 +43,7 @@ class Session:
     esmtp: bool = False
     tls: str = ""
     cipher: str = ""
+    certificate: ClientCertificate | None = None
     early_talker: bool = False
     told_helo: str = ""  # what a trusted proxy said that the client called itself
 

@@ -36,7 +36,9 @@ def received(tx: Transaction, hostname: str, date: float, *, client_name: str = 
         source = f"from {literal} ({tcp_info}) (helo {escaped_comment(session.helo)})"
     lines = [f"Received: {source}", f"by {hostname} with {_protocol(tx)} id {tx.id}"]
     if session.tls:
-        lines.append(f"(using {escaped_comment(session.tls)} with cipher {escaped_comment(session.cipher)})")
+        shown = session.certificate
+        proof = "" if shown is None else f", client certificate {'not ' if shown.fault else ''}verified"
+        lines.append(f"(using {escaped_comment(session.tls)} with cipher {escaped_comment(session.cipher)}{proof})")
     # Exactly one path or none (RFC 5321 section 7.6: several would tell each recipient of the blind others).
     if len(envelope.recipients) == 1:
         lines.append(f"for <{envelope.recipients[0].mailbox}>")

@@ -22,7 +22,7 @@ from gateway.mail.envelope import Session
 from gateway.mail.reply import Reply
 from gateway.smtp.caller import Caller
 from gateway.smtp.events import Become, Content, Event, Greeted, Mail, Rcpt, Say, StartTls
-from gateway.smtp.handshake import described, upgraded
+from gateway.smtp.handshake import note, upgraded
 from gateway.smtp.patience import Patience
 from gateway.smtp.protocol import Dialogue
 from gateway.smtp.trusted import among
@@ -89,7 +89,7 @@ class Connection(SMTP):
         self._wire = cast(asyncio.Transport, transport)
         self._edge.connections.add(self)
         if self._settings.implicit_tls:
-            self._session.tls, self._session.cipher = described(self._wire)
+            note(self._session, self._wire)
         self._work = self._edge.spawn(self._welcome())
 
     def data_received(self, data: bytes) -> None:
@@ -262,7 +262,7 @@ class Connection(SMTP):
             self.connection_lost(None)  # neither asyncio nor uvloop tells of a connection lost in the handshake
             return False
         self._wire, self._shaking = wire, False
-        self._session.tls, self._session.cipher = described(wire)
+        note(self._session, wire)
         self._session.helo, self._session.esmtp = "", False
         return True
 

@@ -63,7 +63,18 @@ async def accepted(client: socket.socket, protocol: asyncio.Protocol, context: s
     return True
 
 
-def described(wire: asyncio.Transport) -> tuple[str, str]:
-    """Protocol version and cipher suite of a connection inside TLS, as OpenSSL names them."""
+def note(session: Session, wire: asyncio.Transport) -> None:
+    """Writes into the session what TLS says of the connection: version, cipher suite, the client's certificate."""
     secured = wire.get_extra_info("ssl_object")
-    return secured.version() or "TLS", (secured.cipher() or ("",))[0]
+    session.tls, session.cipher = secured.version() or "TLS", (secured.cipher() or ("",))[0]
+    # Only listeners that ask have it: `clientauth` is loaded for them alone.
+    session.certificate = shown = getattr(secured, "client_certificate", None)
+    if shown is not None:
+        log.info(
+            "client certificate",
+            session=session.id,
+            client=session.client_ip,
+            fingerprint=shown.fingerprint,
+            names=list(shown.names),
+            fault=shown.fault,
+        )

@@ -1,6 +1,7 @@
 """Certificates that a client must not believe, one for each way to be bad, and chains for DANE."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,14 @@ def make(
     *,
     ca: bool = False,
     alternative: str | None = "",
+    others: Sequence[str] = (),
     start: float = -1,
     end: float = 30,
     usage: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.SERVER_AUTH,
     key: Any = None,
 ) -> Node:
-    """One certificate: `start` and `end` in days from now; `alternative` "" is the name itself, `None` is none."""
+    """One certificate: `start` and `end` in days from now; `alternative` "" is the name itself, `None` is none; beside
+    it stand the `others`."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -75,14 +78,16 @@ def make(
         .add_extension(x509.BasicConstraints(ca, None), critical=True)
     )
     if alternative is not None and not ca:
-        names = x509.SubjectAlternativeName([x509.DNSName(alternative or name)])
+        names = x509.SubjectAlternativeName([x509.DNSName(one) for one in (alternative or name, *others)])
         builder = builder.add_extension(names, critical=False)
     if usage is not None and not ca:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     signer = issuer.key if issuer else key
     # RFC 5280 wants both identifiers; newer OpenSSL insists under its strict flag.
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    above = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    above = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+        issuer.certificate.public_key() if issuer else key.public_key()  # type: ignore[arg-type]
+    )
     builder = builder.add_extension(above, critical=False)
     return Node(builder.sign(signer, hashes.SHA256()), key)
 
