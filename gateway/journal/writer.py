@@ -41,7 +41,8 @@ _QUEUE = 2000  # entries; at 4 KB each 8 MB
 _BATCH = 500
 #: The thread lets entries gather for a moment: one transaction for a hundred mails instead of a hundred.
 _GATHER_SECONDS = 0.02
-_BUSY_SECONDS = 1.0
+#: A worker that is stopped, or a slow disk, may hold the file for so long; entries wait in the queue meanwhile.
+_BUSY_SECONDS = 5.0
 _PURGE_SECONDS = 60.0
 _LOOK_SECONDS = 60.0  # for what ended processes left; the first time at once
 _MORE_SECONDS = 0.1  # where one slice was not enough

@@ -8,25 +8,21 @@ traffic is the machine's. `python -m tests.chaos.run --messages 10000 --blows 22
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
-import re
-import sqlite3
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.cli.testca import TestCa
-from tests.chaos.senders import RECIPIENT, Outcomes, RawClients, digest, mail, paced, sender
+from tests.chaos.judge import journalled, judge, judge_resources
+from tests.chaos.report import Report, page
+from tests.chaos.senders import RECIPIENT, RawClients, mail, paced, sender
 from tests.chaos.victims import Helper, House, Storm, free
 from tests.support import postfix
 from tests.support.gateway import BACKEND_NAME, HOSTNAME, memory, site
-from tests.support.recorder import MARK
 from tests.support.redis import BINARY, redis_server
 from tests.support.wait import until
 
@@ -40,26 +36,6 @@ rules:
 """
 CONNECTIONS = 10
 _BLOW_SECONDS = 0.9  # what a blow and the pause after it take, about
-_OPEN = re.compile(r"(?:lost connection|timed out).*while sending end of data")
-_ARRIVED = re.compile(rb"Received: from .*?\bid ([0-9A-Za-z]+)", re.DOTALL)
-
-
-@dataclass
-class Report:
-    """What came of it. `faults` must be empty."""
-
-    messages: int
-    seconds: float = 0.0
-    blows: Counter[str] = field(default_factory=Counter)
-    told: Counter[str] = field(default_factory=Counter)
-    copies: int = 0
-    duplicates: int = 0
-    explained: Counter[str] = field(default_factory=Counter)
-    secured: int = 0
-    starts: int = 0
-    workers_died: int = 0
-    resources: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
 
 
 def chaos(folder: Path, messages: int, blows: int, seed: int, *, threads: int, patience: float) -> Report:
@@ -128,7 +104,7 @@ def chaos(folder: Path, messages: int, blows: int, seed: int, *, threads: int, p
             with contextlib.suppress(AssertionError):
                 until(lambda backend=backend: backend.flush() or not backend.queue(), "an empty queue", 60, 0.5)  # type: ignore[misc]
         after = _resources(houses)
-        _judge_resources(report, before, after)
+        judge_resources(report, before, after, CONNECTIONS)
         report.starts = sum(house.starts for house in houses)
         lines = [line for house in houses for line in (*house.log, *house.gateway.log)]
         report.workers_died = sum(str(line.get("event")).startswith("process ended") for line in lines)
@@ -136,7 +112,10 @@ def chaos(folder: Path, messages: int, blows: int, seed: int, *, threads: int, p
         for house in houses:
             if house.gateway.stop() != 0:
                 report.faults.append("a gateway did not drain to exit status 0")
-        _judge(report, numbers, by_postfix, raw.outcomes, backends, client.log(), houses)
+        journals = [house.file.with_name("journal.db") for house in houses]
+        report.faults += [f"left open: {name}" for each in journals for name in each.parent.glob(f"{each.name}.open-*")]
+        report.silenced = sum(str(line.get("event")).startswith("journal stopped") for line in lines)
+        judge(report, numbers, by_postfix, raw.outcomes, backends, client.log(), journalled(journals))
         report.blows = storm.blows
     wire = taps_file.read_text().splitlines()
     report.secured = wire.count("secured")
@@ -177,137 +156,6 @@ def _resources(houses: list[House]) -> dict[str, tuple[int, int]]:
             with contextlib.suppress(OSError, AssertionError):
                 found[f"gateway {index + 1} {role} {pid}"] = len(os.listdir(f"/proc/{pid}/fd")), memory(pid, "VmRSS")
     return found
-
-
-def _judge_resources(report: Report, before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
-    """At rest a process holds what it held when it was new, and the pooled connections."""
-    for role in ("supervisor", "worker"):
-        new = [value for name, value in before.items() if role in name]
-        old = [value for name, value in after.items() if role in name]
-        if not new or not old:
-            report.faults.append(f"no {role} lives")
-            continue
-        fds, rss = max(f for f, _ in new), max(r for _, r in new)
-        most_fds, most_rss = max(f for f, _ in old), max(r for _, r in old)
-        report.resources.append(
-            f"{role}: {fds} descriptors and {rss / 1e6:.0f} MB when new, "
-            f"at most {most_fds} and {most_rss / 1e6:.0f} MB after"
-        )
-        if most_fds > fds + 2 * CONNECTIONS + 10:
-            report.faults.append(f"{role} leaks descriptors: {fds} to {most_fds}")
-        if most_rss > rss + 60e6:
-            report.faults.append(f"{role} leaks memory: {rss} to {most_rss}")
-
-
-def _judge(
-    report: Report,
-    numbers: list[int],
-    by_postfix: list[int],
-    raw: Outcomes,
-    backends: list[postfix.Postfix],
-    log: str,
-    houses: list[House],
-) -> None:
-    report.told = raw.told
-    report.faults += [f"refused for good: {line}" for line in raw.refused[:5]]
-    report.faults += [f"bounced: {line}" for line in log.splitlines() if "status=bounced" in line][:5]
-    # A mail of the sending Postfix is answered when its queue knows it no more.
-    answered = raw.answered | set(by_postfix)
-    copies: dict[int, set[str]] = defaultdict(set)
-    for index, backend in enumerate(backends):
-        for octets in backend.mails(RECIPIENT):
-            at = octets.find(MARK)
-            if at < 0:
-                report.faults.append("a mail without its number")
-                continue
-            number = int(octets[at + len(MARK) : at + len(MARK) + 6])
-            if hashlib.sha256(octets[at:]).hexdigest() != digest(number):
-                report.faults.append(f"mail {number} is not what was sent")
-            arrived = _ARRIVED.search(octets)  # its own second delivery of one mail is the backend's business
-            copies[number].add(f"{index} {arrived[1].decode() if arrived else octets[:at]!r}")
-    lost = sorted(answered - set(copies))
-    report.faults += [f"LOST: {len(lost)} mails that were answered 250: {lost[:10]}"] if lost else []
-    missing = sorted(set(numbers) - set(copies) - set(lost))
-    report.faults += [f"never delivered: {missing[:10]}"] if missing else []
-    report.copies = sum(len(places) for places in copies.values())
-    journalled = _unknown(houses)
-    queue_ids = dict(re.findall(r"(\w+): from=<(n\d{6})@", log))
-    seen_open: Counter[int] = Counter()
-    for line in log.splitlines():
-        found = re.search(r"\]: (\w+): ", line)
-        if found and found[1] in queue_ids and (_OPEN.search(line) or "451 4.4.2" in line or "451 4.3.0" in line):
-            seen_open[int(queue_ids[found[1]][1:])] += 1
-    for number, places in copies.items():
-        extra = len(places) - 1
-        if extra <= 0:
-            continue
-        report.duplicates += extra
-        told = raw.in_doubt.get(number, 0) + seen_open[number]
-        by_journal = min(extra, journalled[number])
-        report.explained["fate `unknown` in the journal"] += by_journal
-        if extra > by_journal:
-            report.explained["the gateway was killed after the dot: the client got no answer"] += extra - by_journal
-            if extra > max(told, by_journal):
-                report.faults.append(f"mail {number} came {extra + 1} times, {told} open outcomes explain less")
-
-
-def _unknown(houses: list[House]) -> Counter[int]:
-    """How often each mail has the fate `unknown` in the journals."""
-    found: Counter[int] = Counter()
-    for house in houses:
-        with contextlib.closing(sqlite3.connect(house.file.parent / "journal.db")) as database:
-            for (entry,) in database.execute("SELECT CAST(entry AS TEXT) FROM entry"):
-                if '"fate":"unknown"' in entry.replace(" ", ""):
-                    number = re.search(r"n(\d{6})@sender", entry)
-                    if number:
-                        found[int(number[1])] += 1
-    return found
-
-
-def page(report: Report, command: str, seed: int) -> str:
-    """The report as a page of the documentation."""
-    blows = sum(report.blows.values())
-    rows = "\n".join(f"| {name} | {count} |" for name, count in report.blows.most_common())
-    told = "\n".join(f"| {name} | {count} |" for name, count in report.told.most_common(12))
-    explained = "\n".join(f"- {count}: {name}" for name, count in report.explained.items()) or "- none to explain"
-    verdict = "All promises held." if not report.faults else "FAULTS:\n" + "\n".join(f"- {f}" for f in report.faults)
-    return f"""# Reliability
-
-Written by `{command}` (seed {seed}); run it to write it anew. Two gateways with two workers each
-share Redis and stand before two Postfix backends; every connection to a backend goes through a tap that looks at each
-octet. A Postfix and raw clients send uniquely numbered mails and try again what gets no 250. Meanwhile SIGKILL and
-SIGSTOP hit at random moments.
-
-**{verdict}**
-
-| | |
-|---|---|
-| mails | {report.messages}, each in a mailbox, octet for octet |
-| blows | {blows} in {report.seconds:.0f} s |
-| starts of gateways | {report.starts} |
-| workers that died and were replaced | {report.workers_died} |
-| copies in the mailboxes | {report.copies}, {report.duplicates} of them duplicates |
-| connections inside TLS that the taps saw | {report.secured}; outside TLS nothing but EHLO and STARTTLS |
-
-Duplicates (RFC 1047: who hears nothing after the dot must send again):
-
-{explained}
-
-| blow | times |
-|---|---|
-{rows}
-
-| what raw clients were told | times |
-|---|---|
-{told}
-
-Resources at rest:
-
-{chr(10).join(f"- {line}" for line in report.resources)}
-
-A mail counts as answered when a raw client read 250 after the dot, or when the sending Postfix's queue let go of it
-without a bounce. A short storm with another seed is part of `make test` (`tests/chaos/test_chaos.py`).
-"""
 
 
 def main() -> int:

@@ -41,8 +41,8 @@ class Outcomes:
     """What the raw clients were told."""
 
     answered: set[int] = field(default_factory=set)
-    #: After the dot no 250 came: no answer at all, or a 451 that leaves the outcome open.
-    in_doubt: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    #: After the dot no answer came at all.
+    unheard: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     told: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)  # 5xx: there must be none
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -54,8 +54,8 @@ class Outcomes:
                 self.answered.add(number)
             elif code >= 500:
                 self.refused.append(f"{number}: {code} {text}")
-            elif past_dot:
-                self.in_doubt[number] += 1
+            elif past_dot and not code:
+                self.unheard[number] += 1
 
 
 class RawClients:
