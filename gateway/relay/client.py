@@ -8,6 +8,7 @@ RFC 5321, 2920 (pipelining), 3030 (CHUNKING), 3207 (STARTTLS). Called by `hosts`
 """
 
 import asyncio
+import math
 import re
 from dataclasses import dataclass
 from typing import Self
@@ -18,12 +19,10 @@ from gateway.relay.introduction import Introduction
 from gateway.relay.outgoing import Features, Outgoing, command
 from gateway.relay.response import Response
 from gateway.relay.targets import Endpoint
+from gateway.relay.turn import Turn
 from gateway.relay.wire import Wire
 from gateway.tls import Trust
 
-_RESET_SECONDS = 5.0  # our client waits for its answer meanwhile
-#: For the first reply on a kept connection: a firewall may have forgotten it, and then nobody ever answers.
-_KEPT_SECONDS = 20.0
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")  # what can be said again in a command
 #: Replies to a command that is not known, or not here: said of a mail they would blame its sender.
 _NOT_KNOWN = frozenset({500, 501, 502, 503, 504})
@@ -44,7 +43,10 @@ class Answer:
 
 
 class Connection:
-    """One connection inside TLS. `transactions` counts what it has carried; the pool reads it."""
+    """One connection inside TLS. `transactions` counts what it has carried; the pool reads it.
+
+    `turn` limits each step before the dot; where there is none, the caller sets the time limit.
+    """
 
     def __init__(self, wire: Wire, endpoint: Endpoint, features: Features, hostname: str) -> None:
         self.endpoint = endpoint
@@ -53,6 +55,9 @@ class Connection:
         #: The backend takes us for a client (XCLIENT), until told otherwise.
         self._masked = False
         self.transactions = 0
+        self.turn: Turn | None = None
+        #: It was idle in the pool since it was opened.
+        self.kept = False
         #: A reply came in this transaction: the connection had not died while it was idle.
         self.answered = False
         #: The dot was handed to the transport: from here on the backend may have the mail.
@@ -141,15 +146,13 @@ class Connection:
             if pipelined:
                 self._wire.write(b"".join(line for _, line in steps) + b"RSET\r\n", replies=3)
             answer = await self._converse(steps, written=pipelined)
-            if pipelined and answer.response.code != 421 and (await self._wire.response()).code != 250:
-                raise OutOfPlace("RSET is refused")
         except BaseException:
             self._wire.abort()
             raise
         if answer.response.code == 421:
             self.close()
-        elif not pipelined:
-            await self._reset()
+        else:
+            await self._reset(written=pipelined)
         return answer
 
     def close(self) -> None:
@@ -213,21 +216,24 @@ class Connection:
 
     async def _next(self) -> Response:
         """The next reply. A kept connection that closes (421) or says nothing on being spoken to had died idle."""
-        kept = self.transactions > 1 and not self.answered
-        try:
-            async with asyncio.timeout(_KEPT_SECONDS if kept else None):
-                response = await self._wire.response()
-        except TimeoutError:
-            raise Lost("a kept connection is silent") from None
-        if kept and response.code == 421:
+        untried = self.kept and not self.answered
+        response = await self._wire.response(self._by(first=untried))
+        if untried and response.code == 421:
             raise Lost("421 on a kept connection")
         self.answered = True
         return response
 
+    def _by(self, *, first: bool = False) -> float | None:
+        """By when the next step before the dot must be done."""
+        if self.turn is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return self.turn.first(now) if first else self.turn.step(now)
+
     async def _lone_dot(self) -> None:
         """Ends a DATA that was let in though nobody is there to get the mail (RFC 2920 section 3.1)."""
         self._wire.write(b".\r\n", replies=1)
-        response = await self._wire.response()
+        response = await self._wire.response(self._by())
         if response.code < 400:
             # It took an empty mail for nobody. Its next replies are not to be relied on.
             self._wire.close()
@@ -237,7 +243,7 @@ class Connection:
         for piece in mail.chunk() if self._chunking else mail.pieces():
             if held is not None:
                 self._wire.write(held, replies=0)
-                await self._wire.drain()
+                await self._wire.drain(self._by())
             held = piece
         assert held is not None
         if self._wire.broken is not None:
@@ -277,15 +283,17 @@ class Connection:
             raise OutOfPlace(f"{response.code} in reply to XCLIENT: is it configured to trust us?")
         self._masked = True
         # The dialogue begins anew inside the same TLS, and the client greets: Postfix takes its name from here.
-        self.features = await _ehlo(self._wire, client.helo if _HELO.fullmatch(client.helo) else self._hostname)
+        name = client.helo if _HELO.fullmatch(client.helo) else self._hostname
+        self.features = await _ehlo(self._wire, name, self._by())
 
-    async def _reset(self) -> None:
+    async def _reset(self, *, written: bool = False) -> None:
         """Leaves no half transaction behind, or closes. The answer is known: a failure here does not change it."""
+        now = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(_RESET_SECONDS):
+            if not written:
                 self._wire.write(b"RSET\r\n", replies=1)
-                response = await self._wire.response()
-        except (Broken, TimeoutError):
+            response = await self._wire.response((self.turn or Turn(math.inf)).reset(now))
+        except Broken:
             self._wire.abort()
         except BaseException:
             self._wire.abort()
@@ -300,10 +308,10 @@ def _no_service(step: str, response: Response) -> Unreachable | OutOfPlace:
     return Unreachable(why) if response.code >= 400 else OutOfPlace(why)
 
 
-async def _ehlo(wire: Wire, hostname: str) -> dict[str, str]:
+async def _ehlo(wire: Wire, hostname: str, by: float | None = None) -> dict[str, str]:
     """The keywords that the backend offers. One that knows no EHLO offers none; HELO would bring no STARTTLS."""
     wire.write(f"EHLO {hostname}\r\n".encode("ascii"), replies=1)
-    response = await wire.response()
+    response = await wire.response(by)
     if response.code != 250:
         if response.code >= 500 and not wire.encrypted:
             raise Untrusted("EHLO is not known, so STARTTLS is not offered")

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from gateway.clock import Clock
 from gateway.relay.client import Connection
 from gateway.relay.fate import Congested
+from gateway.relay.turn import Turn
 
 _FAREWELL_SECONDS = 1.0
 
@@ -82,7 +83,9 @@ class Pool:
         self._idle: list[tuple[Connection, float]] = []
         self._opened: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._leaving: set[Connection] = set()
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[bool]] = deque()
+        self._restless: set[asyncio.Future[bool]] = set()  # waiters who have other hosts to go to
+        self._failures = 0
         self._promised = 0  # places of those who were woken and have not run yet
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -92,11 +95,10 @@ class Pool:
         """How many connections wait for work."""
         return len(self._idle)
 
-    async def take(self, *, open_within: float, wait_until: float, fresh: bool = False) -> Connection:
-        """A connection, to be given back. Raises `Broken`.
-
-        `open_within` is how many seconds opening may take once there is a place; `wait_until` a time of the loop.
-        """
+    async def take(self, turn: Turn, *, fresh: bool = False) -> Connection:
+        """A connection, to be given back. Raises `Broken`; `Congested` when the line took too long."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         waited = False
         while True:
             self._idle = [entry for entry in self._idle if entry[0].usable]
@@ -106,11 +108,11 @@ class Pool:
             chosen = self._idle[choice.reuse][0] if choice.action == "reuse" else None
             self._retire({self._idle[index][0] for index in choice.retire})
             if choice.action == "wait":
-                await self._wait(wait_until)
+                await self._wait(turn.line(began), restless=turn.others > 0)
                 waited = True
                 continue
-            open_by = min(wait_until, asyncio.get_running_loop().time() + open_within)
-            if waited and chosen is None and open_by - asyncio.get_running_loop().time() < open_within / 2:
+            open_by = turn.opening(loop.time())
+            if waited and chosen is None and open_by - loop.time() < (turn.opening(began) - began) / 2:
                 self._wake()
                 raise Congested("no time was left to open a connection")  # the line took it: the host is well
             self.busy += 1
@@ -130,12 +132,23 @@ class Pool:
         """Ends the loan. What is broken is forgotten."""
         self.busy -= 1
         if connection.usable:
+            connection.kept = True
             if self._closed or connection.transactions >= self._bounds.transactions:
                 self._leave(connection)
             else:
                 self._idle.append((connection, self._clock.monotonic()))
                 self._arm()
         self._wake()
+
+    def disperse(self) -> None:
+        """The host has failed: idle connections, which may be as dead, say QUIT; who stands in line and has other
+        hosts to go to, goes."""
+        self._failures += 1
+        self._retire({connection for connection, _ in self._idle})
+        for place in list(self._restless):
+            if not place.done():
+                self._waiters.remove(place)
+                place.set_result(False)
 
     def retired(self) -> bool:
         """Takes leave of all idle connections of a host that is used no more; true when none is left or lent."""
@@ -178,17 +191,23 @@ class Pool:
         self._retire({connection for connection, since in self._idle if since <= horizon or not connection.usable})
         self._arm()
 
-    async def _wait(self, until: float) -> None:
-        """Stands in line for a place."""
-        place = asyncio.get_running_loop().create_future()
+    async def _wait(self, until: float, *, restless: bool) -> None:
+        """Stands in line for a place. Raises `Congested`."""
+        place: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append(place)
+        failures = self._failures
+        if restless:
+            self._restless.add(place)
         try:
             async with asyncio.timeout_at(until):
-                await place
+                # Woken by the failure itself, too: the place that it left is no place to go to.
+                if not await place or (restless and self._failures != failures):
+                    raise Congested("the host failed meanwhile")
         except TimeoutError:
             raise Congested("no connection became free") from None
         finally:
-            if place.done() and not place.cancelled():
+            self._restless.discard(place)
+            if place.done() and not place.cancelled() and place.result():
                 self._promised -= 1
                 # Woken, and gone before it could use the place: the next one gets it. Who stays takes it at once,
                 # for nothing else runs in between.
@@ -201,4 +220,4 @@ class Pool:
             place = self._waiters.popleft()
             if not place.done():
                 self._promised += 1
-                place.set_result(None)
+                place.set_result(True)

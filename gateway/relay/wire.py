@@ -84,20 +84,24 @@ class Wire(asyncio.Protocol):
         self._due += replies
         self._transport.write(octets)
 
-    async def drain(self) -> None:
-        """Waits until the peer took enough of what was written; always lets the loop turn once. Raises `Broken`."""
+    async def drain(self, by: float | None = None) -> None:
+        """Waits until the peer took enough of what was written; always lets the loop turn once. Raises `Broken`.
+
+        `by` is a time of the loop: then the connection breaks as silent.
+        """
         await asyncio.sleep(0)
         while self._paused and self.broken is None:
-            await self._wait()
+            await self._wait(by)
         if self.broken is not None:
             raise self.broken
 
-    async def response(self) -> Response:
-        """The next reply; those that came before the connection broke still count. Raises `Broken`."""
+    async def response(self, by: float | None = None) -> Response:
+        """The next reply; those that came before the connection broke still count. `by` as for `drain`. Raises
+        `Broken`."""
         while not self._responses:
             if self.broken is not None:
                 raise self.broken
-            await self._wait()
+            await self._wait(by)
         return self._responses.popleft()
 
     async def start_tls(self, trust: Trust, name: str) -> None:
@@ -171,12 +175,16 @@ class Wire(asyncio.Protocol):
                 self._transport.abort()
         self._wake()
 
-    async def _wait(self) -> None:
+    async def _wait(self, by: float | None) -> None:
         self._waiter = self._loop.create_future()
+        # A timer of the wire's own: asyncio.timeout() for each reply would cost a third of a mail's time here.
+        timer = None if by is None else self._loop.call_at(by, self._break, Lost("the mail server is silent"))
         try:
             await self._waiter
         finally:
             self._waiter = None
+            if timer is not None:
+                timer.cancel()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

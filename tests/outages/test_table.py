@@ -177,7 +177,7 @@ def test_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, fault: str, features: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(pool, "_FAREWELL_SECONDS", 0.05)
-    monkeypatch.setattr("gateway.relay.client._RESET_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.relay.turn._RESET_SECONDS", 0.05)
 
     async def test(rig: Rig) -> None:
         backend = await rig.backend({} if fault == "refuse" else script(step, fault), features=features)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.relay import client
+from gateway.relay import turn
 from gateway.relay.client import Endpoint
 from gateway.relay.delivery import Delivered, Refused
 from tests.outages.backend import GOOD, HANG, STALL, Action
@@ -62,7 +62,7 @@ def test_one_by_one_stops_at_the_first_refusal(tmp_path: Path) -> None:
 
 def test_a_kept_connection_that_nobody_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall forgot it: no reset, no reply. A new connection, well before the deadline."""
-    monkeypatch.setattr(client, "_KEPT_SECONDS", 0.1)
+    monkeypatch.setattr(turn, "_STEP_SECONDS", 0.1)
 
     async def test(rig: Rig) -> None:
         backend = await rig.backend({}, {})
@@ -79,7 +79,7 @@ def test_a_kept_connection_that_nobody_remembers(tmp_path: Path, monkeypatch: py
 def test_a_reset_without_reply_does_not_hold_the_answer(
     tmp_path: Path, act: Action, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_RESET_SECONDS", 0.1)
+    monkeypatch.setattr(turn, "_RESET_SECONDS", 0.1)
 
     async def test(rig: Rig) -> None:
         backend = await rig.backend({"mail": b"550 5.7.1 no\r\n", "rset": act}, {})

@@ -12,11 +12,14 @@ from gateway.clock import ManualClock
 from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
+from gateway.mail.address import Mailbox
 from gateway.mail.terms import Unavailable
+from gateway.relay import turn
 from gateway.relay.addresses import Addresses
 from gateway.relay.delivery import Delivered, Refused, Unknown
-from tests.outages.backend import CLOSE, HANG, RESET
-from tests.outages.rig import OCTETS, OURS, Rig, deliver, run
+from gateway.relay.targets import Endpoint
+from tests.outages.backend import CLOSE, DRIP, FEATURES, GOOD, HANG, READ, RESET, STALL, Act
+from tests.outages.rig import NAME, OCTETS, OURS, Rig, deliver, run, transaction
 
 ZONE = {
     "four.example": {"A": ["192.0.2.1"]},
@@ -188,14 +191,145 @@ def test_what_one_host_breaks_off_before_the_dot_the_next_one_gets(tmp_path: Pat
     run(tmp_path, test)
 
 
-def test_a_silent_host_is_put_aside_for_the_next_mail(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [HANG, DRIP], ids=["hang", "drip"])
+@pytest.mark.parametrize(
+    ("step", "features"),
+    [
+        (step, features)
+        for step in ("banner", "ehlo", "starttls", "handshake", "ehlo-tls", "mail", "rcpt", "data")
+        for features in (FEATURES, (*FEATURES, "CHUNKING"), ("8BITMIME",))
+        if (step, features[-1]) != ("data", "CHUNKING")  # no DATA is said
+    ],
+)
+def test_a_host_silent_from_any_step_before_the_dot_costs_no_mail(
+    tmp_path: Path, step: str, fault: Act, features: tuple[str, ...]
+) -> None:
     async def test(rig: Rig) -> None:
-        bad, good = await rig.backend({"data": HANG}), await rig.backend()
-        relay = rig.relay(bad.port, good.port, seconds=0.3)
-        fate = await deliver(relay)
-        assert isinstance(fate, Refused)
-        assert "silent" in fate.why
+        silent = await rig.backend({step: (READ, fault) if step == "handshake" else fault}, features=features)
+        good = await rig.backend(features=features)
+        relay = rig.relay(silent.port, good.port, seconds=1.0)
         assert isinstance(await deliver(relay), Delivered)
+        assert (silent.mails, good.mails) == ([], [OURS + OCTETS])
+        connections = silent.connections
+        assert isinstance(await deliver(relay), Delivered)
+        assert silent.connections == connections  # put aside: the next mail waits for nobody
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("features", [FEATURES, (*FEATURES, "CHUNKING")])
+def test_a_host_that_stops_reading_a_body_costs_no_mail(tmp_path: Path, features: tuple[str, ...]) -> None:
+    """Before the dot: nobody can have the mail yet."""
+
+    async def test(rig: Rig) -> None:
+        step = "rcpt" if "CHUNKING" in features else "data"
+        stalled, good = await rig.backend({step: (GOOD, STALL)}, features=features), await rig.backend()
+        octets = b"Subject: x\r\n\r\n" + (b"0123456789" * 7 + b"\r\n") * 150_000
+        relay = rig.relay(stalled.port, good.port, seconds=4.0)
+        assert isinstance(await deliver(relay, transaction(octets=octets)), Delivered)
+        assert (stalled.mails, len(good.mails)) == ([], 1)
+
+    run(tmp_path, test)
+
+
+def test_a_question_about_a_recipient_goes_to_the_next_host_as_well(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        silent, good = await rig.backend({"rcpt": HANG}), await rig.backend({"rcpt": b"550 5.1.1 nobody\r\n"})
+        relay = rig.relay(silent.port, good.port, seconds=1.0, verify="{positive: 24h, negative: 30m}")
+        found = await relay.known("main", transaction(), Mailbox("u", "example.com"))
+        assert found.answer == "no"
+
+    run(tmp_path, test)
+
+
+def test_the_busy_host_is_left_for_the_next(tmp_path: Path) -> None:
+    """All its connections are lent: its line costs a part of the time, and it is not put aside for that."""
+
+    async def test(rig: Rig) -> None:
+        gate = asyncio.Event()
+        busy, good = await rig.backend({"dot": (gate, GOOD)}, {}), await rig.backend()
+        relay = rig.relay(busy.port, good.port, share=1, seconds=10.0)
+        first = asyncio.create_task(deliver(relay))
+        await busy.event("dot").wait()
+        relay._seconds = 1.0
+        assert isinstance(await deliver(relay), Delivered)
+        assert len(good.mails) == 1
+        gate.set()
+        assert isinstance(await first, Delivered)
+        assert isinstance(await deliver(relay), Delivered)
+        assert (len(busy.mails), len(good.mails)) == (2, 1)
+
+    run(tmp_path, test)
+
+
+def test_who_stands_in_line_leaves_when_the_host_fails(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        gate = asyncio.Event()
+        failing, good = await rig.backend({"data": (gate, CLOSE)}, {"banner": HANG}), await rig.backend()
+        relay = rig.relay(failing.port, good.port, share=1, seconds=60.0)
+        mails = [asyncio.create_task(deliver(relay)) for _ in range(6)]
+        await failing.event("data").wait()
+        gate.set()
+        async with asyncio.timeout(10):  # and not after the 20 s of a place in the line
+            fates = await asyncio.gather(*mails)
+        assert all(isinstance(fate, Delivered) for fate in fates)
+        assert failing.connections == 1  # nobody met the silent banner
+
+    run(tmp_path, test)
+
+
+def test_a_sole_host_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else could take the mail: a slow reply is worth waiting for."""
+    monkeypatch.setattr(turn, "_STEP_SECONDS", 0.01)
+
+    async def test(rig: Rig) -> None:
+        gate = asyncio.Event()
+        slow = await rig.backend({"mail": (gate, GOOD)})
+        task = asyncio.create_task(deliver(rig.relay(slow.port)))
+        await slow.event("mail").wait()
+        asyncio.get_running_loop().call_later(0.2, gate.set)
+        assert isinstance(await task, Delivered)
+
+    run(tmp_path, test)
+
+
+def test_a_look_at_the_features_heals_nobody(tmp_path: Path) -> None:
+    """A host that shakes hands and then says nothing has held no dialogue."""
+
+    async def test(rig: Rig) -> None:
+        silent, good = await rig.backend({"mail": HANG}), await rig.backend()
+        relay = rig.relay(silent.port, good.port, seconds=0.5)
+        assert isinstance(await deliver(relay), Delivered)
+        rig.clock.advance(6)
+        tx = transaction("ü@example.com", smtputf8=True)
+        assert (await relay.known("main", tx, Mailbox("u", "example.com"))).reply is None
+        (hosts,) = relay._hosts.values()
+        assert hosts._health.healed(Endpoint("127.0.0.1", silent.port, NAME))
+
+    run(tmp_path, test)
+
+
+def test_each_host_is_tried_once_for_a_mail(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        unreachable = await rig.backend({"banner": b"421 4.3.2 no\r\n"})
+        breaking = await rig.backend({"mail": CLOSE})
+        fate = await deliver(rig.relay(unreachable.port, breaking.port))
+        assert isinstance(fate, Refused)
+        assert (unreachable.connections, breaking.connections) == (1, 1)
+
+    run(tmp_path, test)
+
+
+def test_a_host_silent_after_the_dot_is_put_aside(tmp_path: Path) -> None:
+    """Its mail is in doubt and goes nowhere else; the next one need not meet it."""
+
+    async def test(rig: Rig) -> None:
+        silent, good = await rig.backend({"dot": HANG}), await rig.backend()
+        relay = rig.relay(silent.port, good.port, seconds=0.5)
+        assert isinstance(await deliver(relay), Unknown)
+        assert good.mails == []
+        assert isinstance(await deliver(relay), Delivered)
+        assert (len(good.mails), silent.connections) == (1, 1)
 
     run(tmp_path, test)
 
@@ -224,11 +358,12 @@ def test_every_host_breaks_off(tmp_path: Path) -> None:
 def test_a_host_that_shakes_hands_and_then_says_nothing_is_not_healed_by_that(tmp_path: Path) -> None:
     async def test(rig: Rig) -> None:
         silent, good = await rig.backend({"mail": HANG}), await rig.backend()
-        relay = rig.relay(silent.port, good.port, seconds=0.3)
+        relay = rig.relay(silent.port, good.port, seconds=0.5)
         fates = [await deliver(relay)]
-        for pause in (6, 11, 21):  # each after the pause: one probe, and a longer pause
+        for pause in (6, 11, 21):  # each after the pause: one trial, and a longer pause
             rig.clock.advance(pause)
             fates += [await deliver(relay), await deliver(relay)]
-        assert [isinstance(fate, Delivered) for fate in fates] == [False, False, True, False, True, False, True]
+        assert all(isinstance(fate, Delivered) for fate in fates)
+        assert silent.connections == 4
 
     run(tmp_path, test)

@@ -10,9 +10,10 @@ from gateway.relay import pool
 from gateway.relay.client import Connection
 from gateway.relay.fate import Congested, Unreachable
 from gateway.relay.pool import Bounds, Choice, Idle, Pool, choose
+from gateway.relay.turn import Turn
 
 BOUNDS = Bounds(connections=3, idle_seconds=60, transactions=100)
-FAR = 1e12
+FAR = Turn(1e12)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +96,8 @@ class House:
         self.opened.append(Fake())
         return self.opened[-1]
 
-    async def take(self, *, wait_until: float = FAR, fresh: bool = False) -> Fake:
-        taken = await self.pool.take(open_within=60.0, wait_until=wait_until, fresh=fresh)
+    async def take(self, turn: Turn = FAR, *, fresh: bool = False) -> Fake:
+        taken = await self.pool.take(turn, fresh=fresh)
         assert isinstance(taken, Fake)
         taken.transactions += 1
         return taken
@@ -190,9 +191,56 @@ def test_who_waits_too_long_is_told() -> None:
         house = House(1)
         first = await house.take()
         with pytest.raises(Congested):
-            await house.take(wait_until=asyncio.get_running_loop().time())
+            await house.take(Turn(asyncio.get_running_loop().time()))
         house.pool.give_back(first)
         assert await house.take() is first
+        await house.pool.close()
+
+    run(test())
+
+
+def test_who_has_other_hosts_waits_for_a_part_of_the_time() -> None:
+    async def test() -> None:
+        house = House(1)
+        await house.take()
+        now = asyncio.get_running_loop().time()
+        with pytest.raises(Congested):
+            await asyncio.wait_for(house.take(Turn(now + 0.4, others=1)), 0.3)
+
+    run(test())
+
+
+@pytest.mark.parametrize("woken", [False, True])
+def test_a_line_disperses_but_for_those_who_have_nowhere_to_go(woken: bool) -> None:
+    async def test() -> None:
+        house = House(1)
+        first = await house.take()
+        goes = asyncio.create_task(house.take(Turn(FAR.deadline, others=1)))
+        stays = asyncio.create_task(house.take())
+        await asyncio.sleep(0)
+        if woken:  # the place that a failure leaves is passed on
+            house.pool.give_back(first)
+            house.pool.disperse()
+        else:
+            house.pool.disperse()
+            house.pool.give_back(first)
+        with pytest.raises(Congested):
+            await goes
+        assert isinstance(await stays, Fake)
+        assert (house.pool.busy, house.pool._promised, len(house.pool._waiters)) == (1, 0, 0)
+
+    run(test())
+
+
+def test_idle_connections_of_a_host_that_failed_leave() -> None:
+    async def test() -> None:
+        house = House()
+        first = await house.take()
+        house.pool.give_back(first)
+        assert first.kept
+        house.pool.disperse()
+        assert first.left
+        assert house.pool.idle == 0
         await house.pool.close()
 
     run(test())
