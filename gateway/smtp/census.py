@@ -2,9 +2,9 @@
 
 Each worker has a row that it alone writes and all read, so no lock is needed, and a worker that dies leaves only its
 own row wrong: the supervisor zeroes it, and its successor does so again on joining. A row holds the worker's total,
-the memory of its messages, and two small tables of counters. A network (/24 or /64) counts in one cell of each, by a
-hash with a key that is new at every start, and its number is the lesser of the two sums: a stranger cannot choose
-addresses that fill another's cells, and chance collisions need to happen twice.
+the memory of its messages, and for connections and for memory two small tables of counters each. A network (/24 or
+/64) counts in one cell of both, by a hash with a key that is new at every start, and its number is the lesser of the
+two sums: a stranger cannot choose addresses that fill another's cells, and chance collisions need to happen twice.
 
 The supervisor makes the memory (a memfd of `octets(workers)`) and hands it to all workers. Called by `server`.
 The bounds are soft by one connection, or one piece of a message, a worker: two may count at the same instant.
@@ -18,11 +18,12 @@ import os
 import secrets
 
 _KEY = 16  # octets; every row begins with the same key, so that it outlives any row's zeroing
-_CELLS = 8192  # counters a table; two tables a row
+_CELLS = 8192  # counters a table
 _TOTAL = _KEY // 4  # where a row's counters begin, in words of 32 bit
 _MEMORY = _TOTAL + 1  # in units of 1 KiB, rounded up: 4 TiB a worker
 _FIRST_CELL = _MEMORY + 1
-_WIDTH = _FIRST_CELL + 2 * _CELLS  # words of a row
+_MEMORY_CELLS = 2 * _CELLS  # from a network's cell for connections to the one for memory
+_WIDTH = _FIRST_CELL + 4 * _CELLS  # words of a row
 
 
 def octets(workers: int) -> int:
@@ -49,7 +50,9 @@ class Census:
         self._counters = memoryview(mmap.mmap(descriptor, octets(rows))).cast("I")
         self._mine = row * _WIDTH
         self._rows = range(0, rows * _WIDTH, _WIDTH)
+        self._others = [row for row in self._rows if row != self._mine]
         self._octets = 0  # of this worker's messages, exactly
+        self._holders: dict[str, int] = {}  # the same by network, of those that have any
 
     @classmethod
     def alone(cls) -> "Census":
@@ -78,14 +81,28 @@ class Census:
         counters, rows = self._counters, self._rows
         return min(sum(counters[row + first] for row in rows), sum(counters[row + second] for row in rows))
 
-    def hold(self, octets: int) -> None:
-        """Counts octets of messages that this worker keeps from now on; fewer than none: it gave them back."""
+    def hold(self, octets: int, ip: str) -> None:
+        """Counts octets of a client's messages that this worker keeps from now on; below zero it gave them back."""
         self._octets += octets
-        self._counters[self._mine + _MEMORY] = -(-self._octets // 1024)
+        self._counters[self._mine + _MEMORY] = _kibibytes(self._octets)
+        name = network(ip)
+        before = self._holders.get(name, 0)
+        now = self._holders[name] = before + octets
+        if not now:
+            del self._holders[name]
+        if step := _kibibytes(now) - _kibibytes(before):
+            for cell in self._cells(ip):
+                self._counters[self._mine + _MEMORY_CELLS + cell] += step
 
     def held(self) -> int:
-        """Octets of messages that all workers keep, to the next KiB a worker."""
-        return 1024 * sum(self._counters[row + _MEMORY] for row in self._rows)
+        """Octets of messages that all workers keep, to the next KiB of each other worker."""
+        return self._octets + 1024 * sum(self._counters[row + _MEMORY] for row in self._others)
+
+    def held_by(self, ip: str) -> int:
+        """The same of the network of `ip` alone; by a rare collision more than there are."""
+        counters, others = self._counters, self._others
+        first, second = (sum(counters[row + _MEMORY_CELLS + cell] for row in others) for cell in self._cells(ip))
+        return self._holders.get(network(ip), 0) + 1024 * min(first, second)
 
     def _add(self, ip: str, step: int) -> None:
         for cell in (_TOTAL, *self._cells(ip)):
@@ -96,6 +113,10 @@ class Census:
         digest = hashlib.blake2b(network(ip).encode("ascii"), digest_size=8, key=self._key).digest()
         value = int.from_bytes(digest, "big")
         return _FIRST_CELL + value % _CELLS, _FIRST_CELL + _CELLS + (value >> 32) % _CELLS
+
+
+def _kibibytes(octets: int) -> int:
+    return -(-octets // 1024)
 
 
 def network(ip: str) -> str:

@@ -12,6 +12,7 @@ RFC 3207 (STARTTLS), RFC 2920 section 3.2 (replies may wait until the input is e
 """
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from aiosmtpd.smtp import SMTP
@@ -56,7 +57,7 @@ class Connection(SMTP):
             settings.rules,
             tls=settings.implicit_tls,
             tls_ready=lambda: edge.tls() is not None,
-            writer=edge.writer,
+            writer=partial(edge.writer, caller.ip),
             xclient=among(caller.ip, settings.xclient),
         )
         self._visit = self._visit_of(caller)
@@ -252,7 +253,7 @@ class Connection(SMTP):
         if refusal is None:
             refusal, _ = await self._visit.connected()
         if not self._gone and not self._leaving:
-            self._say(self._dialogue.become(refusal or self._banner()))
+            self._say(self._dialogue.become(refusal or self._banner(), partial(edge.writer, caller.ip)))
 
     async def _shake_hands(self) -> bool:
         """TLS on this connection. False when it failed."""

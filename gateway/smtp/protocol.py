@@ -126,9 +126,11 @@ class Dialogue:
         self._pending = None
         self._tls = True
 
-    def become(self, reply: Reply) -> Say:
-        """The client is another one now (XCLIENT): it has to greet, or it is refused with a 421."""
+    def become(self, reply: Reply, writer: Callable[[], MessageWriter] | None = None) -> Say:
+        """The client is another one now (XCLIENT): it has to greet, or it is refused with a 421. `writer` is its own."""
         self._pending = None
+        if writer is not None:
+            self._intake = Intake(self._rules.message, writer)
         self._forget()
         return Say(reply) if reply.accepted else self.hang_up(reply, "")
 

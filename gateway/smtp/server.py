@@ -11,6 +11,7 @@ RFC 5321 sections 3.8 (421), 4.5.3.2 (timeouts).
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from socket import socket
 
 from gateway import metrics
@@ -29,6 +30,8 @@ from gateway.smtp.pulse import BEAT_SECONDS, Pulse
 from gateway.smtp.visit import Visit
 
 __all__ = ["Deadlines", "Edge", "Handler", "Settings"]
+
+_SHARE = 3  # of the memory that is left free, for one network
 
 
 class Edge:
@@ -134,24 +137,31 @@ class Edge:
     def visit(self, session: Session) -> Visit:
         """A session's way to the handler."""
         clock = self.clock
-        return Visit(session, self.handler, self._harvest, room=self.room, pause=self._hold, now=clock.monotonic)
+        room = partial(self.room, ip=session.client_ip)
+        return Visit(session, self.handler, self._harvest, room=room, pause=self._hold, now=clock.monotonic)
 
-    def room(self, octets: int) -> bool:
-        """True when a message of that size fits into memory now."""
-        fits = self.census.held() + octets <= self.settings.memory
+    def room(self, octets: int, ip: str) -> bool:
+        """True when a message of that size, from a client there, fits into memory now.
+
+        A network may hold `_SHARE` times what it leaves free: alone three quarters of all, two of them three sevenths
+        each, so that something is left for whoever comes next. One message it may have wherever that fits.
+        """
+        free = self.settings.memory - self.census.held() - octets
+        mine = self.census.held_by(ip) + octets
+        fits = free >= 0 and mine <= max(self.settings.rules.message, _SHARE * free)
         if not fits:
             metrics.memory_refused()
         return fits
 
-    def writer(self) -> MessageWriter:
-        """Where a message is collected. Its octets count until it is closed."""
-        return MessageWriter(self.settings.spool_above, counted=self._hold_octets)
+    def writer(self, ip: str) -> MessageWriter:
+        """Where a message of a client is collected. Its octets count until it is closed."""
+        return MessageWriter(self.settings.spool_above, counted=partial(self._hold_octets, ip))
 
-    def _hold_octets(self, octets: int) -> None:
+    def _hold_octets(self, ip: str, octets: int) -> None:
         # Several messages may have been let in that only together are too large: the last ones give way.
-        if octets > 0 and not self.room(octets):
+        if octets > 0 and not self.room(octets, ip):
             raise Unavailable("no memory for more mail (limits.memory)")
-        self.census.hold(octets)
+        self.census.hold(octets, ip)
 
     async def _hold(self, seconds: float) -> None:
         await self.pause(seconds)

@@ -87,12 +87,38 @@ def test_addresses_in_one_form() -> None:
 
 def test_memory_of_all_workers(table: int) -> None:
     one, two = Census(table, 0, 2), Census(table, 1, 2)
-    one.hold(1)
+    one.hold(1, "192.0.2.1")
     assert two.held() == 1024  # what is published is rounded, what is counted is not
-    one.hold(1023)
+    assert one.held() == 1
+    one.hold(1023, "192.0.2.1")
     assert two.held() == 1024
-    two.hold(5000)
+    two.hold(5000, "192.0.2.1")
     assert one.held() == 1024 + 5120
-    one.hold(-1024)
-    two.hold(-5000)
+    one.hold(-1024, "192.0.2.1")
+    two.hold(-5000, "192.0.2.1")
     assert one.held() == 0
+
+
+def test_memory_of_a_network(table: int) -> None:
+    one, two = Census(table, 0, 2), Census(table, 1, 2)
+    one.hold(1500, "192.0.2.1")
+    one.hold(100, "192.0.2.200")
+    two.hold(3000, "192.0.2.7")
+    one.hold(700, "2001:db8::1")
+    assert (one.held_by("192.0.2.9"), two.held_by("192.0.2.9")) == (1600 + 3072, 2048 + 3000)
+    assert (one.held_by("2001:db8::2"), two.held_by("2001:db8::2")) == (700, 1024)
+    assert one.held_by("198.51.100.1") == 0
+    one.hold(-1600, "192.0.2.1")
+    two.hold(-3000, "192.0.2.1")
+    one.hold(-700, "2001:db8::1")
+    assert not any(census.held_by(ip) for census in (one, two) for ip in ("192.0.2.1", "2001:db8::1"))
+    assert not one._holders
+
+
+def test_connections_and_memory_are_counted_apart(table: int) -> None:
+    census = Census(table, 0, 1)
+    for number in range(200):
+        census.hold(2048, f"192.0.{number}.1")
+    assert census.from_network("192.0.2.1") == census.total() == 0
+    census.take("192.0.2.1")
+    assert (census.from_network("192.0.2.1"), census.held_by("192.0.2.1")) == (1, 2048)

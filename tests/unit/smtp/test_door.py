@@ -13,7 +13,7 @@ from gateway.smtp.harvest import FREE_MISSES, MOST_MISSES
 from gateway.smtp.server import Settings
 from gateway.smtp.trusted import among
 from tests.unit.smtp.conftest import Run
-from tests.unit.smtp.scripted import Certificates, door
+from tests.unit.smtp.scripted import Certificates, Client, door
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 USUAL = Settings(Rules("mx.example.com", message=100_000), greeting_delay=0.0)
@@ -274,6 +274,62 @@ def test_memory_is_counted_exactly_and_bounds_mail(run: Run) -> None:
             await place.until(lambda: census.held() == 0)
 
     run(talk())
+
+
+def test_one_network_leaves_memory_for_others(run: Run) -> None:
+    async def talk() -> None:
+        rules = Rules("mx.example.com", message=20_000)
+        async with door(settings=replace(BEHIND, rules=rules, memory=100_000)) as place:
+            census = place.edge.census
+
+            async def from_network(number: int) -> Client:
+                client = await place.connect(banner=False)
+                client.send(b"PROXY TCP4 198.51.%d.7 192.0.2.25 4000 25\r\n" % number)
+                assert await client.reply() == "220"
+                return client
+
+            async def holding(number: int, octets: int) -> Client:
+                client = await (await from_network(number)).begin(data=True)
+                before = census.held()
+                client.send(b"x" * octets)
+                await place.until(lambda: census.held() == before + octets)
+                return client
+
+            greedy = [await holding(1, 15_000) for _ in range(4)]
+            late = await from_network(1)
+            assert await late.say(b"EHLO a.example\r\n") == "250"
+            assert await late.say(b"MAIL FROM:<> SIZE=16000\r\n") == "452 4.3.1", "76 of 100, three times the other 24"
+            assert await late.say(b"MAIL FROM:<> SIZE=15000\r\n") == "250 2.1.0", "75, as long as nobody else comes"
+            other = await holding(2, 15_000)
+            assert await late.say(b"RSET\r\n") == "250 2.0.0"
+            assert await late.say(b"MAIL FROM:<> SIZE=5000\r\n") == "452 4.3.1"
+            third = await from_network(3)
+            assert await third.say(b"EHLO a.example\r\n") == "250"
+            assert await third.say(b"MAIL FROM:<> SIZE=19000\r\n") == "250 2.1.0", "its first message, for it fits"
+            # Who is over its share by what others took gives way with what still comes.
+            greedy[0].send(b"x" * 4_000 + b"\r\n.\r\n")
+            assert await greedy[0].reply() == "452 4.3.1"
+            for client in (*greedy, late, other, third):
+                await client.close()
+            await place.until(lambda: census.held() == 0)
+
+    run(talk())
+
+
+def test_a_client_that_a_proxy_names_holds_memory_as_itself() -> None:
+    async def talk() -> None:
+        async with door(settings=replace(USUAL, xclient=LOOPBACK)) as place:
+            client = await place.connect()
+            assert await client.say(b"EHLO proxy.example\r\n") == "250"
+            assert await client.say(b"XCLIENT ADDR=198.51.100.7\r\n") == "220"
+            await client.begin(data=True)
+            client.send(b"x" * 3000)
+            census = place.edge.census
+            await place.until(lambda: census.held_by("198.51.100.1") == 3000)
+            assert census.held_by("127.0.0.1") == 0
+            await client.close()
+
+    asyncio.run(talk())
 
 
 def test_a_spooled_message_counts_too() -> None:
