@@ -17,7 +17,7 @@ from gateway.build import sealers_of, terms_of
 from gateway.checks.roster import Terms
 from gateway.cli import batch as batches
 from gateway.cli.examine import ANYBODY, Case, Examiner, Findings
-from gateway.cli.shipped import shipped_policies
+from gateway.cli.shipped import here, shipped_policies
 from gateway.cli.shown import visible
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, load_config
@@ -41,7 +41,13 @@ def check(
     smtputf8: Annotated[bool, typer.Option("--smtputf8", help="The sender asked for SMTPUTF8.")] = False,
     dns: Annotated[Path | None, typer.Option(metavar="ZONE.json", help="Ask this file instead of the network.")] = None,
     config: Annotated[
-        Path | None, typer.Option("-c", "--config", metavar="FILE", help="Its policies, lists, domains and DNS.")
+        Path | None,
+        typer.Option(
+            "-c",
+            "--config",
+            metavar="FILE",
+            help="Its policies, lists, domains, DNS; default: gatepost.yaml here, else the shipped policies.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     batch: Annotated[bool, typer.Option("--batch", help="JSON lines on standard input, offline.")] = False,
@@ -52,6 +58,7 @@ def check(
     gatepost check mail.eml --client 192.0.2.7 --helo mail.example.net --mail-from a@example.net
     gatepost check --batch < cases.jsonl
     """
+    config = here(config) if not batch else config
     settings = load_config(config, DiskFiles()) if config is not None else None
     policy = _policy(settings)
     examiner = _examiner(policy, settings, rcpt)

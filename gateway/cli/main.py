@@ -3,6 +3,7 @@
 Exit status: 0 fine, 1 a fault was found, 2 a bad call.
 """
 
+import io
 import os
 import sys
 
@@ -59,6 +60,8 @@ def version() -> None:
 
 def main() -> None:
     """The console script. Faults are one clear line each, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows escapes
     try:
         app()
     except ConfigError as fault:

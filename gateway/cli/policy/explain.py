@@ -18,10 +18,9 @@ from gateway.cli.policy.sources import (
     PoliciesOption,
     configuration,
     folder,
-    here,
     reader,
 )
-from gateway.cli.shipped import shipped_policies
+from gateway.cli.shipped import here, shipped_policies
 from gateway.cli.shown import moment, visible
 from gateway.config import Config
 from gateway.journal import Entry
@@ -86,7 +85,7 @@ def explain(
     gatepost policy explain 1HBQ7TWK3F9R -c gatepost.yaml
     gatepost policy explain mail.eml --client 192.0.2.7 --mail-from a@example.net --policies policies/
     """
-    config = here(config, journal, policies) if not client else config
+    config = here(config, journal, policies)
     settings = configuration(config, as_json) if config is not None else None
     policy = _policy(settings, policies, lists, as_json)
     if client or what == "-" or Path(what).is_file():

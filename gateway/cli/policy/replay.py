@@ -19,9 +19,9 @@ from gateway.cli.policy.sources import (
     ListsOption,
     configuration,
     folder,
-    here,
     reader,
 )
+from gateway.cli.shipped import here
 from gateway.clock import Clock, SystemClock
 from gateway.journal import Entry, Reader
 from gateway.policy.replay import Tally, again, hearings

@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gateway.cli.shipped import here
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config, load_config
 from gateway.files import DiskFiles
@@ -15,7 +16,6 @@ from gateway.mail.terms import Unavailable
 from gateway.policy.loader import Policy, load_policies
 from gateway.yamlfile import ConfigError, Problem
 
-_DEFAULT = Path("gatepost.yaml")
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
 PoliciesOption = Annotated[Path | None, typer.Option("--policies", metavar="DIR", help="The folder of policy files.")]
 ListsOption = Annotated[
@@ -30,6 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object, for p
 
 def load(config: Path | None, policies: Path | None, lists: Path | None, as_json: bool) -> Policy:
     """The policy of a configuration or of a folder. Ends the command where it has mistakes, or the call has."""
+    config = here(config, policies)
     if (config is None) == (policies is None):
         raise typer.BadParameter("name either a configuration (-c) or a folder of policies (--policies)")
     if lists is not None and policies is None:
@@ -59,13 +60,6 @@ def configuration(config: Path, as_json: bool) -> Config:
         return load_config(config, DiskFiles())
     except ConfigError as error:
         _refuse(error, as_json)
-
-
-def here(config: Path | None, *instead: Path | None) -> Path | None:
-    """The configuration that was named, or where nothing was named instead the one that lies here."""
-    if config is not None or any(each is not None for each in instead) or not _DEFAULT.is_file():
-        return config
-    return _DEFAULT
 
 
 def reader(settings: Config | None, journal: Path | None) -> Reader:

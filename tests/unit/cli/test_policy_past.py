@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from gateway.cli.main import app as main
 from gateway.cli.policy import app
 from gateway.cli.policy.replay import watched
 from gateway.clock import ManualClock, SystemClock
@@ -202,7 +203,13 @@ def test_the_configuration_that_lies_here_is_the_one_meant(configured: Path, sof
     assert call("replay", "--policies", "old").exit_code == 0
     assert call("replay", "--policies", softer, "-c", configured).exit_code == 1
     assert call("diff", "old", softer, "-c", configured, "--since", "1h").exit_code == 1
-    assert call("check", "-c", configured).exit_code == 0
+    assert call("check", "-c", configured).exit_code == call("check").exit_code == call("test").exit_code == 0
+    (configured.parent / "mail.eml").write_bytes(b"From: a@bank.example\r\n\r\nhello\r\n")
+    (configured.parent / "zone.json").write_text("{}")
+    mail = ("mail.eml", "--client", "192.0.2.9", "--dns", "zone.json", "--json")
+    explained = json.loads(call("explain", *mail).stdout)
+    assert [rule["rule"] for rule in explained["walk"]] == ["dmarc-reject"], "not the shipped policies"
+    assert json.loads(CliRunner().invoke(main, ["check", *mail]).stdout)["disposition"]["code"] == 250
     # A folder without lists of its own is tried with the configured ones.
     (softer / "a.yaml").write_text("rules: [{id: a, when: dmarc.domain in lists.bad, then: reject}]\n")
     tried = json.loads(call("replay", "--policies", softer, "--json").stdout)
