@@ -95,7 +95,7 @@ def build(
     return House(
         config,
         made.policy,
-        roster(terms_of(config, made.policy), resolver, clock),
+        roster(terms_of(config, made.policy), resolver, clock, store=store),
         way_out,
         resolver,
         store,

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gateway.checks.check import Named
 from gateway.checks.facts import AnyCheck, Facts
+from gateway.checks.history import KEEP, History
 from gateway.checks.iprev import Iprev
 from gateway.checks.spf import Spf
 from gateway.house import House
@@ -169,6 +170,20 @@ class LiveHearing(Hearing):
         key = greylist.key(identity, str(tx.envelope.reverse_path or ""), recipient)
         found = await ask(store, store.greylist, key, now=now, wait=asked.wait, window=asked.window, keep=asked.keep)
         return None if found.passed else found.wait_left
+
+    async def delivered(self) -> None:
+        """A backend took the mail: from now on its author is known, if a rule asks for that. Raises nothing: what
+        fails here must not take the place of the backend's answer."""
+        if not self._house.remembers:
+            return
+        store, now = self._house.store, self._house.clock.now()
+        try:
+            if key := (await self._facts.get(History)).key:
+                await ask(store, store.remember_sender, key, now=now, keep=KEEP)
+        except Unavailable:  # the store has told log and metrics
+            pass
+        except Exception:
+            log.exception("a sender could not be remembered", transaction=self._tx.id)
 
     def action(self, verdict: Verdict) -> Action:
         """The action by its word on record."""

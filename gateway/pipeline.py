@@ -312,7 +312,10 @@ class Journey:
         else:
             action = Action.REJECT if isinstance(fate, Refused) and fate.reply.permanent else Action.DEFER
         rule, because = (verdict.rule, verdict.because) if verdict else ("", "")
-        return self._say(Stage.DATA, action, fate.reply, rule=rule, because=because)
+        reply = self._say(Stage.DATA, action, fate.reply, rule=rule, because=because)
+        if action is Action.ACCEPT:
+            await self._hearing.delivered()
+        return reply
 
     def _hand_over(self, host: str) -> None:
         if self.house.journal is not None:

@@ -16,12 +16,14 @@ from gateway.checks.dmarc import Dmarc
 from gateway.checks.dnsbl import Dnsbl, List
 from gateway.checks.facts import AnyCheck
 from gateway.checks.helo import Helo
+from gateway.checks.history import History
 from gateway.checks.iprev import Iprev
 from gateway.checks.mail import Mail
 from gateway.checks.organization import Method, Organization
 from gateway.checks.spf import Spf
 from gateway.clock import Clock
 from gateway.dns.resolver import Resolver
+from gateway.state.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ class Terms:
 
 
 def roster(
-    terms: Terms, resolver: Resolver, clock: Clock, *, spf: Spf | None = None
+    terms: Terms, resolver: Resolver, clock: Clock, *, store: Store | None = None, spf: Spf | None = None
 ) -> Mapping[type[AnyCheck], AnyCheck]:
-    """Every check by its class; `spf` stands in for the usual one."""
+    """Every check by its class. Without `store` nobody is known; `spf` stands in for the usual one."""
     dkim = Dkim(resolver, clock, allow_sha1=terms.allow_sha1, min_rsa_bits=terms.min_rsa_bits, method=terms.method)
     return {
         Client: Client(),
@@ -60,4 +62,5 @@ def roster(
         Dkim: dkim,
         Arc: Arc(resolver, terms.sealers),
         Dmarc: Dmarc(resolver, method=terms.method),
+        History: History(clock, store),
     }

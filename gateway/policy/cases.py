@@ -53,6 +53,7 @@ CLEAN: dict[str, Value] = {
     "from.org_domain": "example.net",
     "from.name": "A Sender",
     "from.is_local": False,
+    "from.known_days": 365,
     "message.subject": "Hello",
     "message.list_id": "",
     "message.hops": 2,
@@ -133,6 +134,7 @@ def _derived(given: Mapping[str, Value]) -> dict[str, Value]:
     if given.get("from.valid") is False:
         for name in ("from.address", "from.domain", "from.org_domain", "from.name", "dmarc.domain"):
             default(name, "")
+        default("from.known_days", -1)
         default("dmarc.result", "none")
     ip = given.get("client.ip")
     if isinstance(ip, str):

@@ -18,6 +18,8 @@ from gateway.policy.vocabulary import FACTS
 
 #: Checks that look at what we hold already: they cannot be down.
 LOCAL = frozenset({"", "client", "helo", "mail", "author", "content"})
+#: Checks that need the state.
+STATE = ("history",)
 #: Mails for a policy without tests.
 BASE: Mapping[str, Mapping[str, Value]] = {
     "a clean mail": {},
@@ -89,7 +91,7 @@ def down(scene: Scene, checks: tuple[str, ...]) -> Scene:
 
 
 def _stateless(scene: Scene) -> Scene:
-    return replace(scene, outcomes={}, otherwise=dict.fromkeys(PASSES, ERROR))
+    return replace(down(scene, STATE), outcomes={}, otherwise=dict.fromkeys(PASSES, ERROR))
 
 
 def _empty(name: str) -> Value:

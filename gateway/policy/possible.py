@@ -24,7 +24,7 @@ _COMPARISONS = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"})
 _EQUAL = frozenset({"_==_", "_!=_", "@in"})
 _MEMBER = frozenset({"@in", "under", "in_networks"})
 #: Numbers that may be below zero; sizes and counts are not.
-_SIGNED = frozenset({"dnsbl.score"})
+_SIGNED = frozenset({"dnsbl.score", "from.known_days"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def _table() -> dict[str, Known]:
         "from.org_domain": Known("string", data, "organization", form=domain),
         "from.name": Known("string", data, "author"),
         "from.is_local": Known("bool", data, "author"),
+        "from.known_days": Known("int", data, "history"),
         "message.subject": Known("string", data, "content"),
         "message.list_id": Known("string", data, "content"),
         "message.hops": Known("int", data, "content"),
@@ -113,7 +114,7 @@ UNITS = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 #: What a failed check means where a rule cannot be decided without it: authentication defers, a reverse name that
 #: nobody could look up is an absent one (many clients have none, and nothing is refused for it), reputation is a hint.
 ON_ERROR = dict.fromkeys({known.check for known in FACTS.values()} - {""}, OnError.DEFER)
-ON_ERROR |= dict.fromkeys(("iprev", "dnsbl"), OnError.IGNORE)
+ON_ERROR |= dict.fromkeys(("iprev", "dnsbl", "history"), OnError.IGNORE)
 
 
 def checks_of(names: Iterable[str]) -> frozenset[str]:

@@ -38,6 +38,20 @@ def test_over_the_policys_own_tests() -> None:
     assert list(rows) == ["", *checks_that_fail(), "every check", "state"]
 
 
+def test_without_the_state_nobody_is_known() -> None:
+    rules = """\
+rules:
+  - {id: new, when: from.known_days < 0, then: defer}
+tests:
+  - {name: new, given: {from.known_days: -1}, expect: {action: defer}}
+  - {name: old, expect: {action: none}}
+"""
+    rows = {row.down: row for row in matrix(policy(rules)).rows}
+    for down in ("history", "state", "every check"):
+        (new,) = rows[down].others
+        assert (new.name, new.down.kind) == ("new", Kind.ACCEPTED), down
+
+
 def test_a_policy_without_tests_has_a_base_set() -> None:
     found = matrix(policy(RULES, bad=""))
     assert not found.own
