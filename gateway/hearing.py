@@ -55,6 +55,7 @@ class Hearing(ABC):
         self._tx = tx
         self._facts = facts
         self._values: Named = {}
+        self._told: set[type[AnyCheck]] = set()  # checks whose facts are among the values
         #: What the policy did so far, through all stages.
         self.progress = Progress()
         #: What effects answered, by their label: before RCPT; with each recipient, what came before included; at DATA.
@@ -64,7 +65,9 @@ class Hearing(ABC):
     def values(self) -> Named:
         """All facts known by now, by their dotted names; the last recipient's own among them."""
         for kind, fact in self._facts.known().items():
-            self._values.update(self._court.checks[kind].named(fact))
+            if kind not in self._told:
+                self._told.add(kind)
+                self._values.update(self._court.checks[kind].named(fact))
         return dict(self._values)
 
     async def judge(

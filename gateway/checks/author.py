@@ -37,6 +37,7 @@ class Author(Check[AuthorFact]):
 
     name = "author"
     stage = Stage.DATA
+    waits = False
     provides: ClassVar = {
         "from.valid": "bool",
         "from.address": "string",

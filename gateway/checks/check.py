@@ -45,7 +45,9 @@ class Check(ABC, Generic[F_co]):
     once: ClassVar[bool] = False
     #: False: not started before a rule asks for it (costly, or of no use but to rules).
     eager: ClassVar[bool] = True
-    #: Seconds; beyond it the check is `temperror`.
+    #: False: `run` awaits nothing that waits (no DNS, no thread), and is done where it is started.
+    waits: ClassVar[bool] = True
+    #: Seconds; beyond it a check that waits is `temperror`.
     deadline: ClassVar[float] = 20.0
 
     @abstractmethod

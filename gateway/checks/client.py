@@ -36,6 +36,7 @@ class Client(Check[ClientFact]):
 
     name = "client"
     stage = Stage.CONNECT
+    waits = False
     provides: ClassVar[Mapping[str, str]] = {
         "client.ip": "string",
         "client.network": "string",

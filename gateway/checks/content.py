@@ -34,6 +34,7 @@ class Content(Check[ContentFact]):
 
     name = "content"
     stage = Stage.DATA
+    waits = False
     provides: ClassVar = {"message.subject": "string", "message.list_id": "string", "message.hops": "int"}
     on_error = OnError.DEFER
 

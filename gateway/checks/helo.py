@@ -33,6 +33,7 @@ class Helo(Check[HeloFact]):
 
     name = "helo"
     stage = Stage.HELO
+    waits = False
     provides: ClassVar[Mapping[str, str]] = {"helo.name": "string", "helo.kind": "string"}
 
     async def run(self, tx: Transaction, facts: "Facts") -> HeloFact:

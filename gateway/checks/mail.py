@@ -26,6 +26,7 @@ class Mail(Check[MailFact]):
 
     name = "mail"
     stage = Stage.MAIL
+    waits = False
     provides: ClassVar[Mapping[str, str]] = {
         "mail.address": "string",
         "mail.domain": "string",

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pytest
+
 from gateway.checks.check import Check, Named
 from gateway.checks.facts import Facts
 from gateway.clock import ManualClock
@@ -94,6 +96,20 @@ class Endless(Base):
         raise AssertionError
 
 
+class Instant(Base):
+    name = "instant"
+    waits = False
+
+    async def run(self, tx: Transaction, facts: Facts) -> Word:
+        self.runs += 1
+        return Word("pass")
+
+
+class Liar(Plain):
+    name = "liar"
+    waits = False
+
+
 class Once(Plain):
     name = "once"
     once = True
@@ -131,6 +147,19 @@ def test_a_check_that_fails_in_any_way_is_temperror_and_said_to_have_failed() ->
     asyncio.run(scenario())
 
 
+def test_a_check_that_waits_for_nothing_is_done_where_it_is_started() -> None:
+    async def scenario() -> None:
+        facts, checks = make(Instant, Liar)
+        facts.start(Instant)
+        assert facts.known() == {Instant: Word("pass")}
+        assert await facts.named([Instant]) == {"instant.result": "pass"}
+        assert checks[Instant].runs == 1
+        with pytest.raises(RuntimeError, match="waits"):
+            facts.start(Liar)
+
+    asyncio.run(scenario())
+
+
 def test_what_follows_from_the_address_is_asked_once_a_connection() -> None:
     async def scenario() -> None:
         once = Once()
@@ -160,11 +189,12 @@ def test_closing_ends_what_still_runs() -> None:
     async def scenario() -> None:
         endless = Endless()
         facts = Facts({Endless: endless}, transaction())
-        task = facts.start(Endless)
+        facts.start(Endless)
         await asyncio.sleep(0)
         await facts.close()
-        assert task.cancelled()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
         assert facts.known() == {}
+        assert facts.failed == {}
 
     asyncio.run(scenario())
 
