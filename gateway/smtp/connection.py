@@ -316,7 +316,8 @@ class Connection(SMTP):
         reply, tx = said.reply, self._visit.tx
         if tx is not None and not reply.accepted and not reply.text[-1].endswith(tx.id):
             reply = reply.with_id(tx.id)
-        self._visit.abort(said.ended, None if reply.accepted else reply)
+        # A 503 refuses a command, not the mail: what did that, if anything, is on record.
+        self._visit.abort(said.ended, None if reply.accepted or reply.code == 503 else reply)
         self._replies.append(reply.encode())
         if said.close:
             self._leave()

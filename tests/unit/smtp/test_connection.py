@@ -598,6 +598,10 @@ def test_the_house_hears_what_the_edge_answered_itself(run: Run) -> None:
             other = await (await place.connect()).begin()
             assert await other.say(b"RSET\r\n") == "250 2.0.0"
             assert place.house.refusals == [refusal, None]
+            # A command out of turn refuses no mail.
+            assert await other.say(b"MAIL FROM:<a@a.example>\r\n") == "250 2.1.0"
+            assert await other.say(b"BDAT 0 LAST\r\n") == "503 5.5.1"
+            assert place.house.refusals == [refusal, None, None]
             await client.close()
             await other.close()
 

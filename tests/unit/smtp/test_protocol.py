@@ -361,6 +361,17 @@ def test_a_chunk_out_of_turn_is_read_and_dropped(before: bytes, replies: list[st
     assert talk.messages == []
 
 
+def test_a_refused_chunk_ends_its_transaction() -> None:
+    """Else the chunks after it would be taken for the whole message (RFC 3030 section 2)."""
+    talk = Talk()
+    talk.say(b"EHLO a\r\n")
+    talk.say(b"MAIL FROM:<>\r\n")
+    assert talk.say(b"BDAT 4\r\nX:\r\nRCPT TO:<b@b.example>\r\nBDAT 0 LAST\r\n") == ["503 5.5.1"] * 3
+    assert talk.ended == ["a chunk out of turn"]
+    assert talk.mail().say(b"BDAT 0 LAST\r\n") == ["250 2.0.0"]
+    assert talk.messages == [b""]
+
+
 def test_a_chunk_in_clear_text_where_tls_is_required() -> None:
     talk = Talk(Rules("mx.example.com", starttls="required"))
     talk.say(b"EHLO a\r\n")
