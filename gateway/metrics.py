@@ -69,6 +69,9 @@ _connections_taken = Counter("gatepost_connections_accepted", "Connections of cl
 _connections_refused = Labelled(
     Counter("gatepost_connections_refused", "Connections refused at the banner, by reason.", ["reason"])
 )
+_connections_displaced = Counter(
+    "gatepost_connections_displaced", "Silent strangers sent away from a full house for a newcomer."
+)
 _memory_refused = Counter("gatepost_memory_refused", "Times that limits.memory left no room for a message.")
 _loop_late = Histogram(
     "gatepost_loop_late_seconds", "How late a worker's timer came: how long any client waits.", buckets=_LATE
@@ -130,6 +133,11 @@ def connection_closed() -> None:
 def connection_refused(reason: str) -> None:
     """A connection got 421 at the banner (`limit`, `network`, `draining`, `policy`), or its PROXY header was none."""
     _connections_refused.of(reason).inc()
+
+
+def connection_displaced() -> None:
+    """A silent stranger gave way to a newcomer."""
+    _connections_displaced.inc()
 
 
 def memory_refused() -> None:

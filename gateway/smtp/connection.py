@@ -37,6 +37,8 @@ HIGH_WATER = 64 * 1024  # octets of commands that may wait before we stop readin
 
 GOING_DOWN = Reply(421, "4.3.2", ("Going down for maintenance, try again later",))
 _TOO_SLOW = Reply(421, "4.4.2", ("Timeout",))
+_DISPLACED = Reply(421, "4.3.2", ("Others are waiting, try again later",))
+_DISPLACED_SECONDS = 0.1  # for its last word to be on its way: who gives way must be gone when the next one comes
 
 
 class Connection(SMTP):
@@ -64,6 +66,7 @@ class Connection(SMTP):
         self._work: asyncio.Task[None] | None = None
         self._replies: list[bytes] = []
         self._patience = Patience(settings.deadlines, edge.clock.monotonic())
+        self._stranger = True
         self._welcomed = False  # the banner was written
         self._moved = False  # something was done since the deadline was set
         self._shaking = False  # TLS is being negotiated
@@ -212,9 +215,9 @@ class Connection(SMTP):
         event: Event | None = None
         try:
             began = self._edge.clock.monotonic()
-            refusal, stranger = await self._visit.connected()
+            refusal, self._stranger = await self._visit.connected()
             delay = self._settings.greeting_delay - (self._edge.clock.monotonic() - began)
-            if refusal is None and stranger and delay > 0:
+            if refusal is None and self._stranger and delay > 0:
                 await asyncio.sleep(delay)
             if refusal is not None:
                 metrics.connection_refused("policy")
@@ -251,7 +254,7 @@ class Connection(SMTP):
         session = self._session
         session.tls, session.cipher, session.told_helo = before.tls, before.cipher, told.helo or before.told_helo
         if refusal is None:
-            refusal, _ = await self._visit.connected()
+            refusal, self._stranger = await self._visit.connected()
         if not self._gone and not self._leaving:
             self._say(self._dialogue.become(refusal or self._banner(), partial(edge.writer, caller.ip)))
 
@@ -278,6 +281,14 @@ class Connection(SMTP):
             self._wire.abort()
         elif self._work is None:
             self._say(self._dialogue.hang_up(GOING_DOWN, "draining"))
+
+    def give_way(self) -> bool:
+        """Ends the session for a newcomer's sake; not while we work for it, or a message of its comes in."""
+        if self._work is not None or self._leaving or self._dialogue.reading is not None:
+            return False
+        self._say(self._dialogue.hang_up(_DISPLACED, "displaced"))
+        asyncio.get_running_loop().call_later(_DISPLACED_SECONDS, self._wire.abort)
+        return True
 
     def check_time(self, now: float) -> None:
         """Ends what takes too long. What is answered already is not held back while we work on the rest."""
@@ -306,6 +317,8 @@ class Connection(SMTP):
             self._moved, now = False, self._edge.clock.monotonic()
             if reader is None:
                 self._patience.command(now, greeted=self._session.helo != "")
+                if self._stranger:
+                    self._edge.fell_silent(self, now)
             else:
                 self._patience.content(now, reader)
         if self._full and not self._choked:

@@ -127,7 +127,7 @@ class Dialogue:
         self._tls = True
 
     def become(self, reply: Reply, writer: Callable[[], MessageWriter] | None = None) -> Say:
-        """The client is another one now (XCLIENT): it has to greet, or it is refused with a 421. `writer` is its own."""
+        """The client is another one now (XCLIENT): it has to greet, or is refused with a 421. `writer` is its own."""
         self._pending = None
         if writer is not None:
             self._intake = Intake(self._rules.message, writer)

@@ -1,7 +1,8 @@
 """A listener's door: accepts, counts, times and drains connections.
 
-Refuses at the banner what is over a limit: 421 4.3.2 in all, 421 4.7.0 from one network (`census`). One timer looks
-after all connections, another feels the `pulse`: a busy worker stops accepting. Draining ends idle sessions at once
+Refuses at the banner what is over a limit: 421 4.3.2 in all, 421 4.7.0 from one network (`census`); a full house first
+sends away whom it waits for in vain. One timer looks after all connections, another feels the `pulse`: a busy worker
+stops accepting. Draining ends idle sessions at once
 and lets who is past the final dot have the reply. Each accepted socket comes through a `door` and is a `Connection`.
 Built by `worker`, one for each listener.
 
@@ -26,6 +27,7 @@ from gateway.smtp.connection import GOING_DOWN, Connection
 from gateway.smtp.door import Door
 from gateway.smtp.handler import Deadlines, Handler, Settings
 from gateway.smtp.harvest import Harvest
+from gateway.smtp.patience import SILENCE_SECONDS
 from gateway.smtp.pulse import BEAT_SECONDS, Pulse
 from gateway.smtp.visit import Visit
 
@@ -55,6 +57,7 @@ class Edge:
         self.evicting = False  # the time for draining is up
         self.connections: set[Connection] = set()
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self._silent: dict[Connection, float] = {}  # strangers that we wait for, the longest silent first; since when
         self._harvest = Harvest()
         self._pulse = Pulse()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,13 +129,34 @@ class Edge:
         if self.draining:
             metrics.connection_refused("draining")
             return GOING_DOWN
-        if self.census.total() >= settings.connections:
-            metrics.connection_refused("limit")
-            return Reply(421, "4.3.2", ("Too many connections, try again later",))
         if self.census.from_network(ip) >= settings.connections_per_network:
             metrics.connection_refused("network")
             return Reply(421, "4.7.0", ("Too many connections from your network",))
+        if self.census.total() >= settings.connections and not self._displaced():
+            metrics.connection_refused("limit")
+            return Reply(421, "4.3.2", ("Too many connections, try again later",))
         return None
+
+    def fell_silent(self, connection: Connection, now: float) -> None:
+        """It is a stranger's turn to speak."""
+        self._silent.pop(connection, None)
+        self._silent[connection] = now
+
+    def _displaced(self) -> bool:
+        """The house is full: the stranger who is silent longest gives way, for a mail client speaks when it is asked.
+
+        Who only holds connections, from however many networks, then keeps nobody out.
+        """
+        now = self.clock.monotonic()
+        while self._silent:
+            connection, since = next(iter(self._silent.items()))
+            if now - since < SILENCE_SECONDS:
+                return False
+            del self._silent[connection]
+            if connection.give_way():
+                metrics.connection_displaced()
+                return True
+        return False
 
     def visit(self, session: Session) -> Visit:
         """A session's way to the handler."""
@@ -170,6 +194,7 @@ class Edge:
         """Forgets a connection that was admitted."""
         if connection is not None:
             self.connections.discard(connection)
+            self._silent.pop(connection, None)
         self.census.release(ip)
         metrics.connection_closed()
         self._left.set()

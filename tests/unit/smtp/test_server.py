@@ -42,6 +42,98 @@ def test_limits_at_the_banner(run: Run) -> None:
     run(talk())
 
 
+def test_in_a_full_house_the_longest_silent_stranger_gives_way(run: Run) -> None:
+    async def talk() -> None:
+        async with door(settings=Settings(RULES, connections=3, greeting_delay=0.0)) as place:
+            first = await place.connect()
+            place.clock.advance(1)
+            second = await place.connect()
+            place.clock.advance(1)
+            third = await place.connect()
+            assert await first.say(b"EHLO a\r\n") == "250", "now the second is silent longest"
+            place.clock.advance(0.9)
+            newcomer = await place.connect()
+            assert await newcomer.say(b"EHLO a\r\n") == "250"
+            assert await second.all_replies() == ["421 4.3.2"]
+            assert second.text == "421 4.3.2 Others are waiting, try again later"
+            outside = await place.connect(banner=False)
+            assert await outside.all_replies() == ["421 4.3.2"], "nobody else is silent for a second"
+            assert await first.say(b"NOOP\r\n") == await third.say(b"NOOP\r\n") == "250 2.0.0"
+            await place.until(lambda: place.edge.census.total() == 3)
+            for client in (first, second, third, newcomer, outside):
+                await client.close()
+
+    run(talk())
+
+
+def test_who_sends_a_mail_or_waits_for_us_or_is_known_stays_in_a_full_house(run: Run) -> None:
+    async def talk() -> None:
+        async with door(settings=Settings(RULES, connections=3, greeting_delay=0.0)) as place:
+            content = await (await place.connect()).begin(data=True)
+            chunks = await (await place.connect()).begin()
+            assert await chunks.say(b"BDAT 3\r\nabc") == "250 2.0.0"
+            place.house.gates["rcpt"] = asyncio.Event()
+            waiting = await place.connect()
+            assert await waiting.say(b"EHLO a\r\n") == "250"
+            waiting.send(b"MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\n")
+            assert await waiting.reply() == "250 2.1.0"
+            assert await place.house.reached.get() == "rcpt"
+            place.clock.advance(60)
+            outside = await place.connect(banner=False)
+            assert await outside.all_replies() == ["421 4.3.2"]
+            place.house.gates["rcpt"].set()
+            assert await waiting.reply() == "250 2.1.5"
+            await waiting.close()
+            await place.until(lambda: place.edge.census.total() == 2)
+            place.house.friend = True
+            friend = await place.connect()
+            place.clock.advance(60)
+            again = await place.connect(banner=False)
+            assert await again.all_replies() == ["421 4.3.2"]
+            content.send(b"A: b\r\n.\r\n")
+            assert await content.reply() == "250 2.0.0"
+            assert await chunks.say(b"BDAT 4 LAST\r\nA\r\n\r") == "554 5.6.0"
+            assert await friend.say(b"NOOP\r\n") == "250 2.0.0"
+            for client in (content, chunks, friend, outside, again):
+                await client.close()
+
+    run(talk())
+
+
+def test_a_network_over_its_own_limit_displaces_nobody() -> None:
+    async def talk() -> None:
+        settings = Settings(RULES, connections=1, connections_per_network=1, greeting_delay=0.0)
+        async with door(settings=settings) as place:
+            inside = await place.connect()
+            place.clock.advance(60)
+            outside = await place.connect(banner=False)
+            assert await outside.all_replies() == ["421 4.7.0"]
+            assert await inside.say(b"NOOP\r\n") == "250 2.0.0"
+            for client in (inside, outside):
+                await client.close()
+
+    asyncio.run(talk())
+
+
+def test_a_silent_client_inside_tls_gives_way_with_a_word(certificates: Certificates, run: Run) -> None:
+    async def talk() -> None:
+        settings = Settings(RULES, connections=1, greeting_delay=0.0)
+        async with door(settings=settings, starttls="offered", tls=lambda: certificates.server) as place:
+            inside = await place.connect()
+            assert await inside.say(b"EHLO a\r\n") == "250"
+            await inside.starttls(certificates.client())
+            assert await inside.say(b"EHLO a\r\n") == "250"
+            place.clock.advance(60)
+            newcomer = await place.connect()
+            assert await inside.all_replies() == ["421 4.3.2"]
+            await place.until(lambda: len(place.edge.connections) == 1)
+            assert not (place.edge._silent.keys() - place.edge.connections)
+            for client in (inside, newcomer):
+                await client.close()
+
+    run(talk())
+
+
 def test_other_workers_count() -> None:
     async def talk() -> None:
         census = Census.alone()
