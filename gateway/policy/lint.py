@@ -3,17 +3,22 @@
 Errors refuse the policy, warnings do not. Called by `loader` with the rules in order.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
+from gateway.checks.check import Value
 from gateway.mail.terms import Stage
+from gateway.policy.evaluate import Condition, Undecided, condition
 from gateway.policy.lists import NamedList
-from gateway.policy.possible import implies, spelt, why_never
+from gateway.policy.possible import implies, required, spelt, why_never, witness
 from gateway.policy.rules import EXCEPTIONS, Action, Recipients, Rule
 from gateway.policy.syntax import Const, walk
 from gateway.policy.vocabulary import SIZE
 from gateway.yamlfile import Position, Problem, nearest
 
+#: Rules that want no particular value, of one policy: how many of them others are compared with.
+_COMPARED = 1000
 _MEANT = "write 'may be empty' into its comment, if that is meant"
 
 
@@ -58,7 +63,7 @@ def _at(rule: Rule) -> str:
 def _never(rules: Sequence[Rule], lists: Mapping[str, NamedList]) -> Iterator[Problem]:
     """Rules that can never fire: a condition that is never true, or a final rule before them that ends their mails."""
     exempted = {name for rule in rules for name in rule.exempts}
-    final: list[Rule] = []
+    final = _Final(lists)
     for rule in sorted(rules, key=lambda rule: rule.stages[0]):  # stable: file order within a stage
         if why := why_never(rule.when.tree, lists):
             yield Problem(rule.when_position, f"the rule '{rule.id}' never fires: {why}", _towards(why), "warning")
@@ -66,13 +71,42 @@ def _never(rules: Sequence[Rule], lists: Mapping[str, NamedList]) -> Iterator[Pr
         if rule.recipients is not None and (names := _nobody(rule.recipients, lists)):
             what = f"the rule '{rule.id}' never fires: {names} in its 'for' is empty"
             yield Problem(rule.position, what, _MEANT, "warning")
-        first = next((one for one in final if _takes_all(one, rule, lists)), None)
+        first = next((one for one in final.candidates(rule) if _takes_all(one, rule, lists)), None)
         if first is not None:
             what = f"the rule '{rule.id}' is never reached: {_reason(first, rule)}"
             yield Problem(rule.position, what, f"see {first.position}", "warning")
             continue
         if rule.final and rule.id not in exempted:
-            final.append(rule)
+            final.add(rule)
+
+
+class _Final:
+    """Final rules so far, so kept that ten thousand of them are not all compared with each rule."""
+
+    def __init__(self, lists: Mapping[str, NamedList]) -> None:
+        self._lists = lists
+        self._of_anything: list[tuple[int, Rule, Condition]] = []
+        self._of_one_value: dict[tuple[str, Value], list[tuple[int, Rule, Condition]]] = {}
+        self._count = 0
+
+    def add(self, rule: Rule) -> None:
+        """Files it under the rarest value that it wants of a fact."""
+        places = [self._of_one_value.setdefault(key, []) for key in required(rule.when.tree)] or [self._of_anything]
+        self._count += 1
+        min(places, key=len).append((self._count, rule, condition(rule.when.tree, self._lists)))
+
+    def candidates(self, rule: Rule) -> Iterator[Rule]:
+        """Those of which it is not plain that some mail of this rule escapes them, in order."""
+        some = witness(rule.when.tree, self._lists)
+        found = self._of_anything[:_COMPARED]
+        for key in some.items():
+            if not isinstance(key[1], list):
+                found += self._of_one_value.get(key, [])
+        for _, first, when in sorted(found, key=lambda each: each[0]):
+            with contextlib.suppress(Undecided):
+                if not when(some):
+                    continue
+            yield first
 
 
 def _towards(why: str) -> str:

@@ -60,6 +60,42 @@ def implies(tree: Node, other: Node, lists: Mapping[str, NamedList]) -> bool:
     return all(_contradiction((*one, *two), {}) for one, two in product(ours, theirs))
 
 
+def witness(tree: Node, lists: Mapping[str, NamedList]) -> dict[str, Value]:
+    """Values of facts for which it may be true: what is false of them, the condition does not imply.
+
+    Facts of which nothing plain is said are left out.
+    """
+    for parts in _alternatives(tree, True):
+        if not _contradiction(parts, lists):
+            chosen = ((fact, _suiting(fact, alone)) for fact, alone in _alone(parts).items())
+            return {fact: value for fact, value in chosen if value is not None}
+    return {}
+
+
+def required(tree: Node) -> Iterator[tuple[str, str | int | bool]]:
+    """Facts that must have one value for it to be true."""
+    found = _alternatives(tree, True)
+    for part in found[0] if len(found) == 1 else ():
+        match part:
+            case Part(Call(function="_==_", args=(Name(name=name), Const(value=value))), True) if name in FACTS:
+                yield name, value
+
+
+def _alone(parts: Alternative) -> dict[str, list[Part]]:
+    """The parts that speak of one fact alone, by fact."""
+    by_fact: dict[str, list[Part]] = {}
+    for part in parts:
+        facts = part.facts
+        if len(facts) == 1 and not any(isinstance(n, Name) and n.name.startswith("lists.") for n in walk(part.node)):
+            by_fact.setdefault(next(iter(facts)), []).append(part)
+    return by_fact
+
+
+def _suiting(fact: str, alone: Sequence[Part]) -> Value | None:
+    values = _values(fact, alone) or ()
+    return next((value for value in values if all(_suits(part, fact, value) for part in alone)), None)
+
+
 @lru_cache(maxsize=4096)
 def _alternatives(node: Node, true: bool) -> tuple[Alternative, ...]:
     """All ways for the node to be true (or not); empty where they are too many."""
@@ -90,14 +126,8 @@ def _contradiction(parts: Alternative, lists: Mapping[str, NamedList]) -> str:
             return "its condition wants something and its opposite"
         if empty := _of_empty_list(part, lists):
             return empty
-    by_fact: dict[str, list[Part]] = {}
-    for part in parts:
-        facts = part.facts
-        if len(facts) == 1 and not any(isinstance(n, Name) and n.name.startswith("lists.") for n in walk(part.node)):
-            by_fact.setdefault(next(iter(facts)), []).append(part)
-    for fact, alone in by_fact.items():
-        values = _values(fact, alone)
-        if values is not None and not any(all(_suits(part, fact, value) for part in alone) for value in values):
+    for fact, alone in _alone(parts).items():
+        if _values(fact, alone) is not None and _suiting(fact, alone) is None:
             return f"no value of {fact} suits all that it says of it"
     return ""
 

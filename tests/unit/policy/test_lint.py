@@ -1,0 +1,54 @@
+"""Rules that are never reached, and that looking for them stays cheap where there are thousands of rules."""
+
+import pytest
+from policy_folder import policy
+
+from gateway.policy import lint
+from gateway.policy.lists import NamedList
+from gateway.policy.rules import Rule
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shadowed"),
+    [
+        ("spf.result == 'fail'", "spf.result == 'fail' && client.tls", True),
+        ("client.tls && spf.result == 'fail'", "spf.result == 'fail'", False),
+        ("spf.result != 'pass'", "spf.result == 'fail'", True),
+        ("spf.result in ['fail', 'softfail']", "spf.result == 'fail'", True),
+        ("spf.result == 'fail'", "spf.result in ['fail', 'softfail']", False),
+        ("message.hops > 3", "message.hops > 7", True),
+        ("message.hops > 7", "message.hops > 3", False),
+        ("message.hops == 7", "message.hops > 6 && message.hops < 8", True),
+        ("mail.address in lists.x", "mail.address in lists.x && client.tls", True),
+        ("mail.address in lists.x", "mail.address in lists.y", False),
+        ("mail.domain == 'a.example'", "mail.domain == 'a.example' && mail.address in lists.x", True),
+        ("mail.domain == 'a.example'", "mail.domain == 'b.example' && mail.address in lists.x", False),
+        ("mail.domain == helo.name", "mail.domain == helo.name && client.tls", True),
+        ("client.tls == true", "client.tls == true && mail.is_null", True),
+    ],
+)
+def test_a_rule_behind_another(first: str, second: str, shadowed: bool) -> None:
+    found = policy(
+        f'rules:\n  - {{id: one, when: "{first}", then: reject}}\n  - {{id: two, when: "{second}", then: reject}}\n',
+        x="a.example\n",
+        y="b.example\n",
+    )
+    assert ["never reached" in problem.what for problem in found.warnings] == [True] * shadowed
+
+
+@pytest.mark.parametrize("condition", ["spf.result == 'fail' && mail.domain == 'd{}.example'", "message.hops > {}"])
+def test_thousands_of_rules_are_not_all_compared(condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+
+    def counted(first: Rule, rule: Rule, lists: dict[str, NamedList]) -> bool:
+        nonlocal compared
+        compared += 1
+        return takes_all(first, rule, lists)
+
+    takes_all = lint._takes_all
+    monkeypatch.setattr(lint, "_takes_all", counted)
+    count = 1500
+    rules = (f'  - {{id: r{n}, when: "{condition.format(count - n)}", then: reject}}\n' for n in range(count))
+    found = policy("rules:\n" + "".join(rules))
+    assert found.warnings == ()
+    assert compared < 5 * count
