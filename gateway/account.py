@@ -42,19 +42,27 @@ class Account:
     backend: str = ""
     fate: str = "none"
     fate_detail: str = ""
+    _last: Spoken | None = None  # the house's last word
     _started: float = field(default_factory=time.monotonic)
 
     def speak(
         self, stage: Stage, action: str, rule: str, reply: Reply, *, because: str = "", recipient: str = ""
     ) -> None:
         """Notes a decision and its reply. Recipients accepted on the way are not noted one by one."""
-        text = " ".join((str(reply.code), reply.status, *reply.text))
-        if len(self.verdicts) < _VERDICTS:
-            self.verdicts.append(Spoken(stage.name.lower(), action, rule, text, because, recipient))
+        self._last = self._note(Spoken(stage.name.lower(), action, rule, _text(reply), because, recipient))
         if rule:
             metrics.rule_fired(rule, action)
         if recipient and not reply.accepted:
             self.refused.append(recipient)
+
+    def overhear(self, stage: Stage, action: str, reply: Reply) -> None:
+        """Notes a refusal by the edge (grammar, sequence, a limit): the last word only where there is no other."""
+        self._note(Spoken(stage.name.lower(), action, "", _text(reply)))
+
+    def _note(self, spoken: Spoken) -> Spoken:
+        if len(self.verdicts) < _VERDICTS:
+            self.verdicts.append(spoken)
+        return spoken
 
     def hear(self, asked: Asked) -> None:
         """Notes what the policy was asked about a recipient."""
@@ -71,7 +79,7 @@ class Account:
 
     def entry(self) -> Entry:
         """The journal's entry as things stand."""
-        tx, last = self.tx, self.verdicts[-1] if self.verdicts else None
+        tx, last = self.tx, self._last or (self.verdicts[-1] if self.verdicts else None)
         accepted = tuple(str(r.mailbox) for r in tx.envelope.recipients)
         return Entry(
             id=tx.id,
@@ -147,3 +155,7 @@ class Account:
             failed=entry.failed,
             seconds=round(entry.timings["total"], 4),
         )
+
+
+def _text(reply: Reply) -> str:
+    return " ".join((str(reply.code), reply.status, *reply.text))

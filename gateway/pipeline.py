@@ -125,6 +125,10 @@ class Pipeline:
         finally:
             await self._end(journey)
 
+    def refused(self, tx: Transaction, reply: Reply) -> None:
+        """The edge refused a command of the transaction, which goes on."""
+        self._journeys[tx.id].overhear(reply)
+
     def aborted(self, tx: Transaction, why: str, refusal: Reply | None = None) -> None:
         """The transaction ended without delivery: RSET, a lost connection; or with `refusal`, the edge's own answer."""
         journey = self._journeys.get(tx.id)
@@ -365,6 +369,13 @@ class Journey:
         if recipient and self.house.journal is not None:
             self.account.write(self.house.journal)  # who reads the id in a bounce shall find it now
         return reply
+
+    def overhear(self, reply: Reply) -> None:
+        """A refusal by the edge, on record with the others: the sender may ask us about it."""
+        self._record()
+        self.account.overhear(Stage.RCPT, (Action.REJECT if reply.permanent else Action.DEFER).value, reply)
+        if self.house.journal is not None:
+            self.account.write(self.house.journal)
 
     def _record(self) -> None:
         progress = self._hearing.progress

@@ -12,6 +12,7 @@ RFC 3207 (STARTTLS), RFC 2920 section 3.2 (replies may wait until the input is e
 """
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -171,6 +172,8 @@ class Connection(SMTP):
                 elif self._dialogue.reading is None and self._patience.session_over(self._edge.clock.monotonic()):
                     event = self._dialogue.hang_up(_TOO_SLOW, "timeout")
             match event:
+                case Say(reply, ended=""):
+                    self._say(event if reply.accepted else replace(event, reply=self._visit.refused(reply)))
                 case Say():
                     self._say(event)
                 case Greeted():

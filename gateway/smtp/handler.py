@@ -38,6 +38,9 @@ class Handler(Protocol):
     def data(self, tx: Transaction, message: Message) -> Awaitable[Reply]:
         """After the final dot. Runs to its end even when the client has gone. `message` is closed afterwards."""
 
+    def refused(self, tx: Transaction, reply: Reply) -> None:
+        """The edge itself refused a command (grammar, sequence, a limit), and the transaction goes on."""
+
     def aborted(self, tx: Transaction, why: str, refusal: Reply | None = None) -> None:
         """The transaction ended without `data`; `refusal` is the edge's own answer to it, where it gave one."""
 

@@ -90,6 +90,14 @@ class Visit:
         finally:
             message.close()
 
+    def refused(self, reply: Reply) -> Reply:
+        """The edge refused a command: the reply with the id of the transaction, where one is open and knows of it."""
+        if self.tx is None:
+            return reply
+        reply = reply.with_id(self.tx.id)
+        self._handler.refused(self.tx, reply)
+        return reply
+
     def abort(self, why: str, refusal: Reply | None = None) -> None:
         """The transaction, if there is one, ends without its message; not at all where `why` is empty."""
         if why and self.tx is not None:

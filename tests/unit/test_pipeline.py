@@ -563,6 +563,38 @@ def test_speak_now_refuses_at_mail_what_helo_and_sender_tell(stage: Stage, when:
     play(scenario)
 
 
+def test_a_refusal_by_the_edge_within_a_transaction_is_on_record(stage: Stage) -> None:
+    async def scenario() -> None:
+        client = Client(Pipeline(stage.house("")))
+        tx = await client.mail("a@good.example")
+        client.pipeline.refused(tx, Reply(501, "5.1.3", ("Bad address T00000000001",)))
+        entry = stage.journal.entries["T00000000001"]
+        assert (entry.action, entry.reply) == ("reject", "501 5.1.3 Bad address T00000000001"), "at once"
+        assert (await client.rcpt(tx, "joe@nowhere.example")).startswith("550 5.7.1")
+        client.pipeline.refused(tx, Reply(503, "5.5.1", ("No recipient was accepted",)))
+        client.pipeline.aborted(tx, "QUIT")
+        entry = stage.journal.entries["T00000000001"]
+        assert entry.reply.startswith("550 5.7.1 Relaying denied"), "the house's word is the last"
+        assert [verdict.reply[:3] for verdict in entry.verdicts] == ["501", "550", "503"]
+
+    play(scenario)
+
+
+def test_the_last_word_is_kept_whatever_came_before(stage: Stage) -> None:
+    async def scenario() -> None:
+        client = Client(Pipeline(stage.house("")))
+        tx = await client.mail("a@good.example")
+        await client.rcpt(tx, "joe@example.com")
+        for _ in range(300):
+            await client.rcpt(tx, "joe@nowhere.example")
+            client.pipeline.refused(tx, Reply(501, "5.1.3", ("Bad address",)))
+        assert (await client.data(tx)).startswith("250")
+        entry = stage.journal.entries["T00000000001"]
+        assert (entry.action, entry.outcome, len(entry.verdicts)) == ("accept", "accepted", 200)
+
+    play(scenario)
+
+
 def test_a_refusal_by_the_edge_is_on_record_with_its_reply(stage: Stage) -> None:
     async def scenario() -> None:
         client = Client(Pipeline(stage.house("")))

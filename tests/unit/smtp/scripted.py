@@ -78,6 +78,9 @@ class House:
         self.messages.append(octets)
         return Reply(250, "2.0.0", ("Taken",)).with_id(tx.id)
 
+    def refused(self, tx: Transaction, reply: Reply) -> None:
+        self.happened.append(f"refused: {reply.code}")
+
     def aborted(self, tx: Transaction, why: str, refusal: Reply | None = None) -> None:
         self.happened.append(f"aborted: {why}")
         self.refusals.append(refusal)

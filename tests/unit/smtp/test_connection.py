@@ -100,6 +100,27 @@ def test_our_fault_is_451_with_an_id_and_no_word_more(where: str, error: Excepti
     asyncio.run(talk())
 
 
+def test_a_refusal_by_the_edge_in_a_transaction_reaches_the_house_with_the_id() -> None:
+    async def talk() -> None:
+        async with door() as place:
+            client = await (await place.connect()).begin()
+            assert await client.say(b"RCPT TO:<x\r\n") == "501 5.1.3"
+            assert client.text.endswith(" TX3")
+            assert await client.say(b"BDAT 3 LAST\r\nA\nB") == "554 5.6.0", "the end of the transaction is told as that"
+            assert place.house.happened[-2:] == [
+                "refused: 501",
+                "aborted: content refused: A bare CR, a bare LF or a NUL in the message",
+            ]
+            await client.close()
+            other = await place.connect()
+            assert await other.say(b"RCPT TO:<x>\r\n") == "503 5.5.1"
+            assert " TX" not in other.text
+            await other.close()
+            assert place.house.happened.count("refused: 503") == 0
+
+    asyncio.run(talk())
+
+
 @pytest.mark.parametrize("where", ["connected", "greeted"])
 def test_our_fault_outside_a_mail_is_421(where: str) -> None:
     async def talk() -> None:
