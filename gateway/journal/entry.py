@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
 from typing import Any, cast
 
 import orjson
@@ -109,6 +110,25 @@ class Entry:
 
 def encode(entry: Entry) -> bytes:
     """One entry as JSON, bounded."""
+    octets = _at_once(entry) or _piece_by_piece(entry)
+    if len(octets) > _OCTETS:
+        facts: dict[str, object] = {"truncated": f"the entry was longer than {_OCTETS} octets"}
+        small = replace(
+            entry, facts=facts, failed={}, verdicts=(), asked=(), judged=Judged(), fired=(), observed=(), notes=()
+        )
+        return encode(replace(small, recipients=entry.recipients[:10], dns={}, timings={}))
+    return octets
+
+
+def _at_once(entry: Entry) -> bytes:
+    """The same octets as `_piece_by_piece` for a third of the cost; b"" where something must be cut or converted."""
+    try:
+        return orjson.dumps(entry) if _fits(entry, _DEPTH) else b""
+    except TypeError:  # lone surrogates, integers over 64 bits: what orjson refuses
+        return b""
+
+
+def _piece_by_piece(entry: Entry) -> bytes:
     shallow: dict[str, object] = {key: getattr(entry, key) for key in _KEYS}  # `asdict` copies deeply: 40 µs
     lists = {
         "verdicts": [asdict(verdict) for verdict in entry.verdicts],
@@ -117,16 +137,9 @@ def encode(entry: Entry) -> bytes:
     }
     plain = _bounded(shallow | lists)
     try:
-        octets = orjson.dumps(plain, default=str)
-    except TypeError:  # lone surrogates, integers over 64 bits: what orjson refuses
-        octets = json.dumps(plain, default=str).encode()
-    if len(octets) > _OCTETS:
-        facts: dict[str, object] = {"truncated": f"the entry was longer than {_OCTETS} octets"}
-        small = replace(
-            entry, facts=facts, failed={}, verdicts=(), asked=(), judged=Judged(), fired=(), observed=(), notes=()
-        )
-        return encode(replace(small, recipients=entry.recipients[:10], dns={}, timings={}))
-    return octets
+        return orjson.dumps(plain, default=str)
+    except TypeError:
+        return json.dumps(plain, default=str).encode()
 
 
 def whole(value: object) -> bool:
@@ -174,8 +187,34 @@ def _pairs(value: object) -> tuple[tuple[str, str], ...]:
     return tuple((one, two) for one, two in cast("list[tuple[str, str]]", value))
 
 
-_NAMES = {kind: {each.name for each in fields(kind)} for kind in (Spoken, Asked, Judged)}
+_NAMES: dict[type, set[str]] = {kind: {each.name for each in fields(kind)} for kind in (Entry, Spoken, Asked, Judged)}
+_PLAIN = {bool, int, float, type(None)}
 _KEYS = tuple(each.name for each in fields(Entry))
+
+
+def _fits(value: object, depth: int) -> bool:
+    """True when `_bounded` would change nothing."""
+    kind = type(value)
+    if kind is dict:
+        some = cast("dict[object, object]", value)
+        size, inside = len(some), chain(some, some.values())
+        if {*map(type, some)} - {str}:
+            return False
+    elif kind is tuple or kind is list:
+        size, inside = len(cast("list[object]", value)), iter(cast("list[object]", value))
+    elif kind in _NAMES:
+        size, inside = 0, (getattr(value, name) for name in _NAMES[kind])
+    else:
+        return False
+    if not depth or size > _LIST:
+        return False
+    for each in inside:
+        if type(each) is str:
+            if len(each) > _TEXT:
+                return False
+        elif type(each) not in _PLAIN and not _fits(each, depth - 1):
+            return False
+    return True
 
 
 def _bounded(value: object, depth: int = _DEPTH) -> object:

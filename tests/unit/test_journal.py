@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from gateway import metrics
 from gateway.clock import ManualClock
-from gateway.journal import Entry, Journal, Reader, Spoken, writer
-from gateway.journal.entry import decode, encode
+from gateway.journal import Asked, Entry, Journal, Reader, Spoken, writer
+from gateway.journal.entry import _at_once, _piece_by_piece, decode, encode
 from gateway.mail.terms import Unavailable
 
 NOW = 1_700_000_000.0
@@ -285,6 +285,24 @@ def test_any_facts_can_be_kept(facts: dict[str, object], text: str) -> None:
     back = decode(encode(replace(ENTRY, facts=facts, sender=text, reply=text)))
     assert back.sender == text
     assert set(back.facts) == set(facts)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.text(max_size=20), values, max_size=10), st.sampled_from(["short", "x" * 2000, "x" * 2001]))
+def test_the_quick_way_writes_the_same_octets(facts: dict[str, object], text: str) -> None:
+    asked = Asked(text, facts=facts, outcomes={"a": text})
+    for one in (replace(ENTRY, facts=facts), replace(ENTRY, facts={"a": [{"b": [[text]]}]}, asked=(asked,))):
+        assert _at_once(one) in {b"", _piece_by_piece(one)}
+    assert _at_once(ENTRY)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"a": "x" * 2001}, {"x" * 2001: 1}, {"a": [1] * 1001}, {"a": [[[[[[]]]]]]}, {"a": {1: 2}}, {"a": {1, 2}}],
+    ids=["text", "name", "list", "depth", "number as name", "set"],
+)
+def test_what_must_be_cut_or_converted_goes_the_slow_way(facts: dict[str, object]) -> None:
+    assert _at_once(replace(ENTRY, facts=facts)) == b""
 
 
 def test_an_entry_is_bounded() -> None:
