@@ -23,9 +23,10 @@ class Reader:
             raise Unavailable(f"{path}: no journal there yet")
         try:
             self._database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-            self._database.execute("SELECT n FROM entry LIMIT 1").fetchone()
+            self._database.execute("SELECT n, id, time, entry FROM entry LIMIT 1").fetchone()
+            self._version = int(self._database.execute("PRAGMA user_version").fetchone()[0])
         except sqlite3.Error as error:
-            raise Unavailable(f"{path}: {error}") from error
+            raise Unavailable(f"{path}: no journal that can be read: {error}") from error
 
     def tail(self, count: int) -> list[Entry]:
         """The last entries, oldest first."""
@@ -62,8 +63,7 @@ class Reader:
             if value:
                 where.append(clause)
                 values.append(value)
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version < SEARCHABLE:
+        if self._version < SEARCHABLE:
             raise Unavailable("journal: of an older version; it can be searched when the gateway has written to it")
         condition = " AND ".join(where) or "1"
         statement = f"SELECT n, entry FROM entry WHERE {condition} ORDER BY n DESC LIMIT ?"  # noqa: S608 - our words
@@ -98,6 +98,13 @@ class Reader:
 
     def _rows(self, statement: str, *values: object) -> list[tuple[int, Entry]]:
         try:
-            return [(number, decode(octets)) for number, octets in self._database.execute(statement, values)]
+            return [(number, _decoded(number, octets)) for number, octets in self._database.execute(statement, values)]
         except sqlite3.Error as error:
             raise Unavailable(f"journal: {error}") from error
+
+
+def _decoded(number: int, octets: bytes) -> Entry:
+    try:
+        return decode(octets)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise Unavailable(f"journal: its entry {number} is damaged ({type(error).__name__})") from error

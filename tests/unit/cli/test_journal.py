@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,6 +134,32 @@ def test_control_characters_of_strangers_never_reach_the_terminal(
 def test_no_journal(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no journal there yet"):
         run(tmp_path / "none.db", "tail")
+
+
+@pytest.mark.parametrize("what", ["noise", "another database", "a folder", "nothing"])
+def test_what_is_no_journal(tmp_path: Path, what: str) -> None:
+    file = tmp_path / "x.db"
+    if what == "a folder":
+        file.mkdir()
+    elif what == "another database":
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            database.execute("CREATE TABLE entry (n INTEGER)")
+    else:
+        file.write_bytes(b"noise " * 1000 if what == "noise" else b"")
+    with pytest.raises(Unavailable, match="no journal that can be read: "):
+        run(file, "tail")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"recipients": 7}', b'{"judged": [1]}', b"\xff\x00"])
+@pytest.mark.parametrize("command", [("tail",), ("show", ENTRY.id), ("search",)])
+def test_a_damaged_entry_is_named(path: Path, damage: bytes, command: tuple[str, ...]) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE entry SET entry = ? WHERE id = ?", (damage, ENTRY.id))
+    if damage == b"{}":  # every key may be absent
+        assert run(path, *command)[0] == 0
+        return
+    with pytest.raises(Unavailable, match="journal: its entry 1 is damaged"):
+        run(path, *command)
 
 
 def test_words() -> None:
