@@ -14,8 +14,9 @@ import uvloop
 from gateway.cli.testca import TestCa
 from gateway.clock import ManualClock
 from gateway.config import load_config
-from gateway.dns.answer import Response
+from gateway.dns.answer import Response, Source
 from gateway.dns.resolver import Resolver
+from gateway.dns.stub import Stub
 from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
 from gateway.mail.address import Mailbox
@@ -141,11 +142,13 @@ class Rig:
         more: str = "",
         zone: Mapping[str, Any] | None = None,
         insecure: Collection[str] = (),
+        resolver: str = "",
         fetch: Fetch | None = None,
     ) -> Relay:
         """A relay before those ports, or before `hosts` or `mx`. `tls` and `more` are YAML of the backend.
 
-        With `zone` DNS says that and validates it all, but for the names in `insecure`.
+        With `zone` DNS says that and validates it all, but for the names in `insecure`; with `resolver`, an address
+        and a port, a real one is asked.
         """
         listed = ", ".join(f'"{h}"' for h in hosts or [f"127.0.0.1:{port}" for port in ports])
         where = f"mx: {mx}" if mx else f"hosts: [{listed}]"
@@ -172,9 +175,13 @@ deadlines: {{backend: {int(seconds * 1000)}ms}}
         )
         config = load_config(path, DiskFiles())
         assert config.dns.zone is not None
-        source = Zone.load(config.dns.zone, DiskFiles()) if zone is None else Signed(zone, insecure)
-        resolver = Resolver(source, self.clock)
-        relay = Relay(config, config.hostname, resolver, self.store, self.clock, share, fetch=fetch)  # type: ignore[arg-type]
+        source: Source = Zone.load(config.dns.zone, DiskFiles())
+        if zone is not None:
+            source = Signed(zone, insecure)
+        if resolver:
+            source = Stub([resolver])
+        asked = Resolver(source, self.clock)
+        relay = Relay(config, config.hostname, asked, self.store, self.clock, share, fetch=fetch)  # type: ignore[arg-type]
         self._relays.append(relay)
         return relay
 
