@@ -141,7 +141,7 @@ class Conversation(ssl.SSLObject):
     def __init__(self, connection: SSL.Connection, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self._tls, self._incoming, self._outgoing = connection, incoming, outgoing
         self._findings = _Findings()
-        self._left = False  # more may have come than was read
+        self._left = False  # OpenSSL may hold octets that it has not looked at, and `incoming` counts no more
         connection.set_app_data(self._findings)
         connection.set_accept_state()
 
@@ -157,15 +157,13 @@ class Conversation(ssl.SSLObject):
         return len(octets)
 
     def _read(self, room: int) -> bytes:
-        # All that is there: OpenSSL holds octets that `incoming` does not count, and nobody would come back for them.
+        # All that is there: each record comes alone from OpenSSL, and to say "want" is dear.
         pieces: list[bytes] = []
-        self._left = True
         try:
             while room > 0:
                 pieces.append(self._attempt(partial(self._tls.recv, min(room, _RECORD))))
                 room -= len(pieces[-1])
         except ssl.SSLWantReadError:
-            self._left = False
             if not pieces:
                 raise
         except ssl.SSLError as why:  # told at the next call, after what came before it
@@ -224,9 +222,11 @@ class Conversation(ssl.SSLObject):
                     octets = self._incoming.read(_RECORD)
                     if octets:
                         self._tls.bio_write(octets)
+                        self._left = True
                     elif self._incoming.eof:
                         self._tls.bio_shutdown()
                     else:
+                        self._left = False
                         raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more octets must come") from None
         except SSL.ZeroReturnError:
             raise ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, "the client has closed TLS") from None

@@ -1,10 +1,16 @@
-"""What the STARTTLS listener speaks, tried one by one: versions, all cipher suites of OpenSSL, renegotiation."""
+"""What listeners speak, tried one by one: versions, all cipher suites of OpenSSL, renegotiation; and what testssl.sh
+says of STARTTLS, of implicit TLS, and of a listener that asks clients for certificates."""
 
+import copy
+import json
+import os
 import shutil
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -29,12 +35,20 @@ WEAK = (
     "SRP",
     "CBC3",
 )
+#: The listeners, in the order of their ports.
+LISTENERS = {
+    "STARTTLS": {},
+    "STARTTLS, asking": {"client_certificates": "ask"},
+    "implicit": {"implicit_tls": True, "starttls": "off"},
+}
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, authority: TestCa, leaf: Pair) -> Iterator[Gateway]:
     with recorder(leaf, tmp_path_factory.mktemp("taken") / "file") as taken:
         made = site(tmp_path_factory.mktemp("tls") / "site", taken.port, authority)
+        first = made.configuration["listeners"][0]
+        made.configuration["listeners"] = [{**copy.deepcopy(first), **more} for more in LISTENERS.values()]
         with serving(made) as running:
             yield running
 
@@ -118,3 +132,48 @@ def test_a_handshake_that_breaks_off_harms_nobody(gateway: Gateway) -> None:
         client.ehlo()
         assert client.deliver("sue@sender.example", ["alice@example.com"], b"X-Test-Id: x\r\n\r\nx\r\n").code == 250
     assert not [line for line in gateway.log if line.get("level") == "error"]
+
+
+#: What testssl.sh may find besides "OK" and "INFO": none of it weakens a connection.
+TOLERATED = {
+    "engine_problem": "of its own OpenSSL",
+    "cipherlist_AVERAGE": "AES-CBC with SHA-2 and ECDHE, for old clients that would else send in clear text",
+}
+
+
+def test_testssl_finds_nothing(gateway: Gateway, tmp_path: Path) -> None:
+    """testssl.sh 3.0 against every kind of listener at once: protocols, suites by strength, renegotiation."""
+    program = shutil.which("testssl")
+    assert program, "testssl is missing: run tests/support/install-tools"
+
+    def run(number: int, name: str) -> dict[str, tuple[str, str]]:
+        port = gateway.event("listening", number + 1)["address"].rpartition(":")[2]
+        file = tmp_path / f"{number}.json"
+        words = ["--quiet", "--warnings", "off", "--color", "0", "--protocols", "--std", "--renegotiation"]
+        alone = ["--nodns", "none", "--ip", "127.0.0.1"]  # asks no DNS; that it asks nobody else is its default
+        starttls = ["--starttls", "smtp"] if name.startswith("STARTTLS") else []
+        done = subprocess.run(
+            [program, *words, *alone, *starttls, "--jsonfile", str(file), f"127.0.0.1:{port}"],
+            capture_output=True,
+            timeout=110,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "TERM": "dumb"},
+        )
+        assert file.exists(), done.stdout[-2000:]
+        return {found["id"]: (found["severity"], found["finding"]) for found in json.loads(file.read_text())}
+
+    with ThreadPoolExecutor() as pool:
+        reports = dict(zip(LISTENERS, pool.map(run, range(len(LISTENERS)), LISTENERS), strict=True))
+    for name, found in reports.items():
+        bad = {what: said for what, said in found.items() if said[0] not in {"OK", "INFO", "DEBUG"}}
+        assert not bad.keys() - TOLERATED, (name, bad)
+        for version in ("SSLv2", "SSLv3", "TLS1", "TLS1_1"):
+            assert found[version][1] == "not offered", name
+        assert found["TLS1_2"][1] == "offered", name
+        assert found["TLS1_3"][1].startswith("offered"), name
+        for weak in ("NULL", "aNULL", "EXPORT", "LOW", "3DES_IDEA"):
+            assert found[f"cipherlist_{weak}"][1] == "not offered", name
+        assert found["cipherlist_STRONG"][0] == "OK", name
+        assert found["secure_renego"][1] == "supported", name
+        assert found["secure_client_renego"][1] == "not vulnerable", name

@@ -3,6 +3,7 @@
 The handshakes run through memory, whole and octet by octet, against Python's own TLS as the client.
 """
 
+import contextlib
 import gc
 import hashlib
 import ssl
@@ -333,6 +334,25 @@ def test_a_read_takes_all_that_is_there_and_says_what_is_left(world: World) -> N
     assert not line.theirs.pending()
     with pytest.raises(ssl.SSLWantReadError):
         line.theirs.read(1000)
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_words_that_come_with_the_end_of_the_handshake(world: World, version: ssl.TLSVersion) -> None:
+    line = Line(world.asking(), world.client(version=version))
+    for _ in range(10):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            line.ours.do_handshake()
+            line.ours.write(b"EHLO a\r\n")
+            break
+        line.pass_on()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            line.theirs.do_handshake()
+        line.pass_on()
+    line.pass_on()
+    if version is V13:
+        line.theirs.do_handshake()
+    assert line.heard() == b"EHLO a\r\n"
+    assert not line.theirs.pending()
 
 
 def test_both_sides_part(world: World) -> None:
