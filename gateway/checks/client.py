@@ -6,6 +6,7 @@ turn.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -73,6 +74,7 @@ class Client(Check[ClientFact]):
         return ClientFact("", "", False, False)
 
 
+@lru_cache(maxsize=1024)
 def network_of(ip: str) -> str:
     """The /24 or /64 that an address belongs to. Raises `ValueError` when it is no address."""
     address = address_of(ip)

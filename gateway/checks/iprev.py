@@ -41,6 +41,7 @@ class Iprev(Check[IprevFact]):
     provides: ClassVar[Mapping[str, str]] = {"client.iprev": "string", "client.name": "string"}
     #: Broken reverse zones are common and stay broken for months: deferring for one would lose mail.
     on_error = OnError.IGNORE
+    once = True
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver

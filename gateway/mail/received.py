@@ -12,6 +12,7 @@ from gateway.mail.envelope import Transaction
 from gateway.mail.reply import printable
 
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_QUOTED = str.maketrans({c: "\\" + c for c in "()\\"})
 _LITERAL = frozenset("0123456789abcdefABCDEF.:IPv")
 
 
@@ -22,7 +23,7 @@ def bracketed(ip: str) -> str:
 
 def escaped_comment(text: str, limit: int = 200) -> str:
     """`text` for the inside of a comment: printable ASCII, parentheses and backslashes quoted (RFC 5322 3.2.2)."""
-    return "".join("\\" + c if c in "()\\" else c for c in printable(text, limit))
+    return printable(text, limit).translate(_QUOTED)
 
 
 def received(tx: Transaction, hostname: str, date: float, *, client_name: str = "") -> bytes:

@@ -18,7 +18,7 @@ def printable(text: str, limit: int = 400) -> str:
 
     Every other character becomes `?`; longer texts end in `...`.
     """
-    clean = "".join(c if " " <= c <= "~" else "?" for c in text)
+    clean = text if _visible(text) else "".join(c if " " <= c <= "~" else "?" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
 
 
@@ -44,7 +44,7 @@ class Reply:
         if not self.text:
             raise ValueError("a reply needs a text")
         for line in self.text:
-            if any(not " " <= c <= "~" for c in line):
+            if not _visible(line):
                 raise ValueError(f"a reply line is printable ASCII, not {line!r}")
             if len(line) > LINE_LIMIT - 16:
                 raise ValueError("a reply line is at most 512 octets long")
@@ -84,6 +84,11 @@ class Reply:
         lines = [f"{self.code}-{prefix}{line}\r\n" for line in self.text[:-1]]
         lines.append(f"{self.code} {prefix}{self.text[-1]}\r\n")
         return "".join(lines).encode("ascii")
+
+
+def _visible(text: str) -> bool:
+    """True when there is nothing but " " to "~"."""
+    return text.isascii() and text.isprintable()
 
 
 class SyntaxRefused(Exception):  # noqa: N818 - the peer's octets were refused, named after the outcome

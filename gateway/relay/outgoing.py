@@ -7,6 +7,7 @@ Addresses are written as they were checked. An octet that would end a command li
 RFC 5321 sections 4.1.1 (commands) and 4.5.2 (dot-stuffing), RFC 1870, 6152, 6531, 3461 (parameters), 3030 (BDAT).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ PIECE = 256 * 1024
 #: What a backend offered in EHLO inside TLS: keyword in upper case, and its parameters.
 Features = Mapping[str, str]
 
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _DSN_OF_MAIL = frozenset({"RET", "ENVID"})
 _DSN_OF_RCPT = frozenset({"NOTIFY", "ORCPT"})
 
@@ -130,7 +132,7 @@ def command(verb: str, mailbox: Mailbox | None, parameters: list[str]) -> bytes:
     """`verb:<mailbox> parameters` with its CRLF. Raises `ValueError` for octets that no command may hold."""
     line = " ".join([f"{verb}<{mailbox or ''}>", *parameters])
     # The last fence before the wire: whoever gets a CR, LF or NUL this far could say commands in our name.
-    if any(c < " " or c == "\x7f" for c in line):
+    if _CONTROL.search(line):
         raise ValueError("a control octet in a command")
     return line.encode() + b"\r\n"
 
