@@ -1,6 +1,7 @@
 """One entry of the journal, and its bounded form as JSON."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, cast
@@ -195,6 +196,7 @@ _KEYS = tuple(each.name for each in fields(Entry))
 def _fits(value: object, depth: int) -> bool:
     """True when `_bounded` would change nothing."""
     kind = type(value)
+    inside: Iterator[object]
     if kind is dict:
         some = cast("dict[object, object]", value)
         size, inside = len(some), chain(some, some.values())
