@@ -1,7 +1,8 @@
 """`python -m tests.fuzz.grow dialogue --seconds 1200`: fuzzes one target and keeps what is new of its kind.
 
 The target gives `shape(data) -> str`, what kind of input it is, and `CORPUS`, the file for those of new kinds, shortest
-first, one a line in hexadecimal; they are its seeds from then on. The file is bounded. Status 1 when something broke.
+first, one a line in hexadecimal; they are its seeds from then on. The file is bounded. Status 1 when something broke:
+that is kept as `run` keeps it.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.fuzz import run
 from tests.fuzz.run import breaks, grown, smaller, targets
 
 MOST_INPUTS, MOST_OCTETS = 400, 60_000
@@ -36,6 +38,7 @@ def main() -> int:
         count += 1
         if breaks(target, data):
             data = smaller(target, data)
+            run.keep(target, data)
             print(f"seed {seed}, after {count} inputs, on {data!r}:\n{breaks(target, data)}")
             return 1
         kind = module.shape(data)

@@ -2,9 +2,10 @@
 
 A target is a module with `one(data: bytes) -> None`, which raises when an invariant breaks (anything raised is a
 finding, so expected errors are the target's to catch). It may give `SEEDS: list[bytes]`, whole inputs to start from,
-and `TOKENS: list[bytes]`, words of its language that get past the first branch; with `LIMIT_MS` an input that costs
-more CPU than that is a finding, too. An input that finds something is made smaller, printed and kept where
-`tests/regressions` tries it for ever, and the run ends with status 1. `--seed` repeats a run.
+and `TOKENS: list[bytes]`, words of its language that get past the first branch, or `spoken(chance) -> bytes`, which
+makes whole inputs by a grammar; with `LIMIT_MS` an input that costs more CPU than that is a finding, too. An input
+that finds something is made smaller, printed and kept where `tests/regressions` tries it for ever, and the run ends
+with status 1. `--seed` repeats a run.
 """
 
 import argparse
@@ -34,6 +35,7 @@ class Target:
     seeds: Sequence[bytes]
     tokens: Sequence[bytes]
     limit_ms: float = 0.0
+    spoken: Callable[[random.Random], bytes] | None = None
 
 
 def targets(only: Sequence[str] = ()) -> list[Target]:
@@ -46,7 +48,8 @@ def targets(only: Sequence[str] = ()) -> list[Target]:
         if hasattr(module, "one"):
             seeds = list(getattr(module, "SEEDS", [])) or [b""]
             tokens = list(getattr(module, "TOKENS", [])) or [b"\r\n", b" ", b"<", b">", b"@", b'"', b";", b"="]
-            found.append(Target(info.name, module.one, seeds, tokens, float(getattr(module, "LIMIT_MS", 0))))
+            limit, spoken = float(getattr(module, "LIMIT_MS", 0)), getattr(module, "spoken", None)
+            found.append(Target(info.name, module.one, seeds, tokens, limit, spoken))
     return found
 
 
@@ -66,8 +69,11 @@ def breaks(target: Target, data: bytes) -> str:
 
 
 def grown(target: Target, chance: random.Random) -> bytes:
-    """A new input: a seed (or two, spliced) with a few changes."""
-    data = bytearray(chance.choice(target.seeds))
+    """A new input: what the target makes itself, changed or not; or a seed (or two, spliced) with a few changes."""
+    made = target.spoken(chance) if target.spoken is not None and chance.random() < 0.5 else b""
+    if made and chance.random() < 0.5:
+        return made[:LIMIT]
+    data = bytearray(made or chance.choice(target.seeds))
     if chance.random() < 0.2:
         other = chance.choice(target.seeds)
         data = data[: chance.randint(0, len(data))] + other[chance.randint(0, len(other)) :]
@@ -106,6 +112,13 @@ def smaller(target: Target, data: bytes, seconds: float = 5.0) -> bytes:
     return data
 
 
+def keep(target: Target, data: bytes, folder: Path = KEPT) -> None:
+    """Writes a finding to where it is tried for ever."""
+    kept = folder / target.name
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / f"{hashlib.sha256(data).hexdigest()[:12]}.bin").write_bytes(data)
+
+
 def main() -> int:
     """Runs all targets in turn; the exit status is 1 when one broke."""
     parser = argparse.ArgumentParser(prog="tests.fuzz.run")
@@ -133,9 +146,7 @@ def main() -> int:
                 continue
             data = smaller(target, data)
             print(f"\n{target.name} after {count} inputs, on {data!r}:\n{breaks(target, data)}")
-            kept = given.keep / target.name
-            kept.mkdir(parents=True, exist_ok=True)
-            (kept / f"{hashlib.sha256(data).hexdigest()[:12]}.bin").write_bytes(data)
+            keep(target, data, given.keep)
             broken.append(target.name)
             break
         print(f"{target.name:24} {count:9} inputs{'  BROKEN' * (target.name in broken)}", flush=True)
