@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _REPLY = re.compile(r"(\d{3})(?: +(\d\S*))?(?: +(.*))?", re.DOTALL)
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 #: Codes that a policy may speak (RFC 5321 section 4.2.3, RFC 3463); 421 hangs up and is the server's own.
-_CODES = {
+CODES = {
     Action.REJECT: frozenset({521, 530, 550, 551, 552, 553, 554, 556}),
     Action.DEFER: frozenset({450, 451, 452, 454, 455}),
 }
-_CODES[Action.GREYLIST] = _CODES[Action.LIMIT] = _CODES[Action.DEFER]
+CODES[Action.GREYLIST] = CODES[Action.LIMIT] = CODES[Action.DEFER]
 #: What the texts of an effect's reply may name beyond the facts.
 _WAITS = {Action.GREYLIST: {"greylist.wait": "int"}, Action.LIMIT: {"limit.wait": "int"}}
 
@@ -52,8 +52,8 @@ def read(reader: "Reader", action: Action) -> tuple[ReplyTemplate | None, dict[s
         reader.error(("reply",), "a reply is a code, an enhanced status and a text", "as in 550 5.7.1 Not wanted here")
         return default, {}
     code, status = int(match[1]), match[2] or ""
-    if code not in _CODES[action]:
-        fitting = ", ".join(str(code) for code in sorted(_CODES[action]))
+    if code not in CODES[action]:
+        fitting = ", ".join(str(code) for code in sorted(CODES[action]))
         what = f"the code {code} does not fit '{action}'"
         reader.error(("reply",), what, f"one of: {fitting}")
     elif not _STATUS.fullmatch(status):

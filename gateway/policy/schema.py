@@ -6,12 +6,14 @@ expression is a text to it, and what needs two rules at once it cannot see. `gat
 
 from gateway.policy.cases import GREYLIST, LIMIT, OUTCOMES
 from gateway.policy.reading import IDENTITY, STAGES
-from gateway.policy.rules import Action
+from gateway.policy.replies import CODES
+from gateway.policy.rules import EFFECTS, Action
 from gateway.policy.vocabulary import FACTS, Known
 
 Schema = dict[str, object]
 
 _TEXT: Schema = {"type": "string", "minLength": 1}
+_LINE: Schema = {"type": "string", "pattern": r"^[ -~]+$"}
 _DURATION: Schema = {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d|w)$"}
 _WORDS = [action.value for action in (Action.ACCEPT, Action.REJECT, Action.DEFER, Action.QUARANTINE)]
 _WORDS += [Action.GREYLIST.value, Action.NOTE.value]
@@ -34,12 +36,17 @@ def schema() -> Schema:
 
 
 def _rule() -> Schema:
-    recipients: Schema = {"type": "string", "minLength": 1, "description": 'an address, "@domain" or a list\'s name'}
+    recipients: Schema = {
+        "type": "string",
+        "pattern": r'^("[^"]+"@\S+|[^\s"]+)$',
+        "description": 'an address, "@domain" or a list\'s name',
+    }
     return {
         "type": "object",
         "additionalProperties": False,
         "required": ["id", "then"],
         "anyOf": [{"required": ["when"]}, {"required": ["for"]}],
+        "allOf": _replies(),
         "properties": {
             "id": {"type": "string", "pattern": f"^{IDENTITY.pattern}$", "description": "unique over all files"},
             "for": {"anyOf": [recipients, {"type": "array", "minItems": 1, "items": recipients}]},
@@ -47,7 +54,7 @@ def _rule() -> Schema:
             "then": {"$ref": "#/$defs/then"},
             "reply": {
                 "type": "string",
-                "pattern": r"^(45[0-5]|5[0-9][0-9]) +[45]\.\d{1,3}\.\d{1,3}(\s|$)",
+                "pattern": f"^({_codes(Action.REJECT)} +5|{_codes(Action.DEFER)} +4)" r"(\.\d{1,3}){2}( +[ -~]*)?\n*$",
                 "description": "CODE STATUS TEXT; {fact} is filled in",
             },
             "because": _TEXT,
@@ -61,6 +68,25 @@ def _rule() -> Schema:
             "tests": {"type": ["array", "null"], "items": {"$ref": "#/$defs/test"}},
         },
     }
+
+
+def _codes(action: Action) -> str:
+    return f"({'|'.join(str(code) for code in sorted(CODES[action]))})"
+
+
+def _replies() -> list[Schema]:
+    """Who may have a reply, and of which class."""
+    rules: list[Schema] = []
+    speaking: list[Schema] = []
+    for action, codes in CODES.items():
+        form: Schema = {"enum": [action.value]}
+        if action in EFFECTS:
+            form = {"anyOf": [form, {"type": "object", "required": [action.value]}]}
+        speaking.append(form)
+        spoken: Schema = {"properties": {"reply": {"pattern": f"^{min(codes) // 100}"}}}
+        rules.append({"if": {"properties": {"then": form}}, "then": spoken})
+    silent: Schema = {"properties": {"then": {"not": {"anyOf": speaking}}}}
+    return [*rules, {"if": silent, "then": {"properties": {"reply": False}}}]
 
 
 def _one(word: str, value: Schema) -> Schema:
@@ -79,10 +105,10 @@ def _object(properties: Schema, required: tuple[str, ...] = ()) -> Schema:
 def _then() -> Schema:
     ids: Schema = {"type": "string", "pattern": f"^{IDENTITY.pattern}$"}
     tag = _object(
-        {"name": {"type": "string", "pattern": "^X-[A-Za-z0-9-]*[A-Za-z0-9]$"}, "value": _TEXT}, ("name", "value")
+        {"name": {"type": "string", "pattern": "^X-[A-Za-z0-9-]*[A-Za-z0-9]$"}, "value": _LINE}, ("name", "value")
     )
     texts = sorted(name for name, known in FACTS.items() if known.type == "string")
-    rate: Schema = {"type": "string", "pattern": r"^\d+/\d+(ms|s|m|h|d|w)$", "description": "as in 60/1m"}
+    rate: Schema = {"type": "string", "pattern": r"^0*[1-9]\d*/\d+(ms|s|m|h|d|w)$", "description": "as in 60/1m"}
     return {
         "oneOf": [
             {"enum": _WORDS},
