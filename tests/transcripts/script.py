@@ -16,7 +16,12 @@
     S: 250 2.0.0 OK                    a line the server says; `*` stands for anything
     B: FROM <a@b> TO <c@d>             what the backend took since the last look: envelopes and messages
     closed                             the server closes the connection
-    connect                            the client opens a new connection; the one before stays open, unused
+    connect  [198.51.100.1]            the client opens a new connection (from there); the one before stays open, unused
+    return                             it goes on with the one before
+    C*9: NOOP                          nine such lines; so with C\\*9 and S*9
+    drain                              the gateway goes down
+    worker   busy                      its loop is late; or at-ease again
+    silence                            nothing is said, for a while
 
 `#` and empty lines stay where they are. With GOLDEN=write the S:, B: and `closed` lines are rewritten.
 """
@@ -24,19 +29,25 @@
 import codecs
 import re
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 SPOKEN = ("S", "B", "closed")
+_SET_UP = {"zone", "client", "config", "policy"}
+_HAPPENS = {"backend", "advance", "closed", "connect", "return", "drain", "worker", "silence"}
+_REPEATED = re.compile(r"(C\\|C|S)\*(\d+):? (.*)")
+_MANY = 10  # equal lines of speech, which `rewritten` makes one
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of a script: what it is, what it says, and where it stands."""
 
-    kind: str  # "C" "C\\" "S" "B" "closed" "connect" "advance" "backend" or "" for comment, empty and set-up lines
+    kind: str  # "C" "C\\" "S" "B", a word of `_HAPPENS`, or "" for comment, empty and set-up lines
     text: str
     number: int
     raw: str
+    times: int = 1
 
 
 @dataclass(slots=True)
@@ -64,8 +75,13 @@ def parse(path: Path) -> Script:
             script.lines.append(Line("", "", number, raw))
             continue
         in_policy = False
+        if match := _REPEATED.fullmatch(raw):
+            kind, times, text = match[1], int(match[2]), match[3]
+            expected = kind == "S"  # each reply is compared for itself
+            script.lines += [Line(kind, text, number, raw, 1 if expected else times)] * (times if expected else 1)
+            continue
         kind, text = _split(raw, number, path)
-        if kind in {"zone", "client", "config", "policy"}:
+        if kind in _SET_UP:
             in_policy = kind == "policy"
             _set_up(script, kind, text)
             kind = ""
@@ -79,7 +95,7 @@ def _split(raw: str, number: int, path: Path) -> tuple[str, str]:
     if raw[:2] in {"C:", "S:", "B:", "C\\"}:
         return ("C\\" if raw[1] == "\\" else raw[0]), raw[3:]
     word, _, rest = raw.partition(" ")
-    if word not in {"zone", "client", "config", "policy", "backend", "advance", "closed", "connect"}:
+    if word not in _SET_UP | _HAPPENS:
         raise ValueError(f"{path.name}:{number}: unknown word {word!r}")
     return word, rest.strip()
 
@@ -102,8 +118,9 @@ def _set_up(script: Script, kind: str, text: str) -> None:
 def octets(line: Line) -> bytes:
     """What a client's line is on the wire."""
     if line.kind == "C":
-        return line.text.encode("utf-8") + b"\r\n"
-    return codecs.decode(line.text.encode("latin-1", "backslashreplace"), "unicode_escape").encode("latin-1")
+        return line.times * (line.text.encode("utf-8") + b"\r\n")
+    text = codecs.decode(line.text.encode("latin-1", "backslashreplace"), "unicode_escape")
+    return line.times * text.encode("latin-1")
 
 
 def matches(expected: str, said: str) -> bool:
@@ -127,12 +144,17 @@ def rewritten(script: Script, outcomes: dict[int, list[tuple[str, str]]]) -> str
         run = spoken_run(script, index)
         skip = index + len(run)
         said = outcomes.get(line.number, [])
+        spoken: list[tuple[str, str]] = []
         for place, (kind, text) in enumerate(said):
             old = run[place] if place < len(run) else None
-            if old is not None and old.kind == kind and old.text != "*" and matches(old.text, text):
-                out.append(old.raw)
-            else:
-                out.append(kind if kind == "closed" else f"{kind}: {text}".rstrip())
+            holds = old is not None and old.kind == kind and old.text != "*" and matches(old.text, text)
+            spoken.append((kind, old.text if old is not None and holds else text))
+        for (kind, text), same in groupby(spoken):
+            times = len(list(same))
+            many = kind == "S" and times >= _MANY
+            for _ in range(1 if many else times):
+                word = f"S*{times}" if many else kind
+                out.append(kind if kind == "closed" else f"{word}: {text}".rstrip())
     return "\n".join(out) + "\n"
 
 

@@ -46,10 +46,12 @@ class Stage:
     clock: ManualClock
     sink: Sink
     house: Inside
-    port: int
+    listener: FromElsewhere
+    address: tuple[str, int]
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
-    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
+    draining: "asyncio.Task[None] | None" = None
     seen: int = 0
     unsent: list[bytes] = field(default_factory=list)
 
@@ -84,8 +86,8 @@ class Stage:
         return outcomes
 
     async def _connect(self) -> None:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self.writers.append(self.writer)
+        self.reader, self.writer = await asyncio.open_connection(*self.address)
+        self.streams.append((self.reader, self.writer))
 
     async def _send(self) -> None:
         if self.unsent and self.writer is not None:
@@ -127,8 +129,18 @@ class Stage:
     async def _happen(self, line: Line) -> None:
         words = line.text.split(maxsplit=2)
         match line.kind, words[:1]:
-            case "connect", _:
+            case "connect", where:
+                self.listener.client = "".join(where) or self.script.client
                 await self._connect()
+            case "return", _:
+                self.streams.insert(0, self.streams.pop())
+                self.reader, self.writer = self.streams[-1]
+            case "drain", _:
+                self.draining = asyncio.create_task(self.house.edge.drain(60))
+            case "worker", [state]:
+                self._feel(busy={"busy": True, "at-ease": False}[state])
+            case "silence", _:
+                assert await self._said(_QUIET) == ("silence", "")
             case "advance", [duration]:
                 self.clock.advance(parse_duration(duration))
                 self.house.sweep()
@@ -141,6 +153,13 @@ class Stage:
                 self.sink.refuse_data = "" if reply == "-" else reply
             case _:
                 raise ValueError(f"{self.script.path.name}:{line.number}: {line.raw}")
+
+    def _feel(self, *, busy: bool) -> None:
+        edge = self.house.edge
+        if edge._heart is not None:
+            edge._heart.cancel()  # a machine at ease would soon say so
+        edge._pulse.busy = busy
+        edge.look()
 
     def _taken(self) -> list[str]:
         mails, self.seen = self.sink.mails[self.seen :], len(self.sink.mails)
@@ -174,13 +193,15 @@ async def stage(script: Script, folder: Path, authority: TestCa) -> AsyncIterato
     listener.client = script.client
     listener.bind(("127.0.0.1", 0))
     inside = await start_gateway(made.file, listener, clock)
-    playing = Stage(script, clock, sink, inside, listener.getsockname()[1])
+    playing = Stage(script, clock, sink, inside, listener, listener.getsockname())
     try:
         yield playing
     finally:
-        for writer in playing.writers:
+        for _, writer in playing.streams:
             writer.transport.abort()
         await inside.stop()
+        if playing.draining is not None:
+            await playing.draining
         await sink.stop()
 
 

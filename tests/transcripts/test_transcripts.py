@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.testca import TestCa
-from tests.transcripts.script import Script, matches, parse, rewritten
+from tests.transcripts.script import Script, matches, octets, parse, rewritten
 from tests.transcripts.stage import differences, stage
 
 SCRIPTS = [parse(path) for path in sorted(Path(__file__).parent.glob("*.smtp"))]
@@ -70,3 +70,15 @@ def test_an_unknown_word_is_refused(tmp_path: Path) -> None:
     file.write_text("S: 220 *\nnonsense\n")
     with pytest.raises(ValueError, match=r"x\.smtp:2: "):
         parse(file)
+
+
+def test_many_equal_lines_are_one(tmp_path: Path) -> None:
+    file = tmp_path / "x.smtp"
+    file.write_text("C*3: NOOP\nS*12: 250 *\nC\\*2 a\\0\n")
+    script = parse(file)
+    assert [octets(line) for line in script.lines if line.kind[:1] == "C"] == [b"NOOP\r\n" * 3, b"a\0a\0"]
+    assert [line.text for line in script.lines if line.kind == "S"] == ["250 *"] * 12
+    assert rewritten(script, {2: [("S", "250 OK")] * 12}) == file.read_text()
+    assert rewritten(script, {2: [("S", "250 OK")] * 11 + [("S", "421 No")]}) == (
+        "C*3: NOOP\nS*11: 250 *\nS: 421 No\nC\\*2 a\\0\n"
+    )
