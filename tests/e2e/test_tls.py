@@ -53,6 +53,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, authority: TestCa, leaf: P
             yield running
 
 
+def port(gateway: Gateway, number: int) -> int:
+    """Of that listener."""
+    return int(gateway.event("listening", number + 1)["address"].rpartition(":")[2])
+
+
 def shaken(gateway: Gateway, context: ssl.SSLContext) -> tuple[str, str] | None:
     """Version and suite of a handshake after STARTTLS; `None` when it failed."""
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -106,13 +111,37 @@ def test_no_weak_cipher_suite(gateway: Gateway) -> None:
     assert not [name for name in taken if name.endswith("-SHA")], "no SHA-1"
 
 
-def test_a_client_cannot_renegotiate(gateway: Gateway) -> None:
+def openssl() -> str:
     program = shutil.which("openssl")
     assert program, "openssl is missing: run tests/support/install-tools"
-    words = ["s_client", "-starttls", "smtp", "-tls1_2", "-connect", f"127.0.0.1:{gateway.port}"]
-    done = subprocess.run([program, *words], input=b"R\n", capture_output=True, timeout=30, check=False)
+    return program
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["plain", "asking"])
+def test_a_client_cannot_renegotiate(gateway: Gateway, number: int) -> None:
+    words = ["s_client", "-starttls", "smtp", "-tls1_2", "-connect", f"127.0.0.1:{port(gateway, number)}"]
+    done = subprocess.run([openssl(), *words], input=b"R\n", capture_output=True, timeout=30, check=False)
     assert b"RENEGOTIATING" in done.stdout + done.stderr
     assert b"no renegotiation" in done.stderr
+
+
+def test_early_data_is_never_taken(gateway: Gateway, tmp_path: Path) -> None:
+    """TLS 1.3 0-RTT could be replayed by anybody (RFC 8446 section 8): a session may be resumed, and none allows it."""
+    session = tmp_path / "session"
+    words = [openssl(), "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port(gateway, 2)}"]
+    with subprocess.Popen(
+        [*words, "-quiet", "-sess_out", str(session)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith(b"220 "), "the session came before the banner"
+        process.kill()
+    told = subprocess.run(
+        [openssl(), "sess_id", "-in", str(session), "-noout", "-text"], capture_output=True, timeout=30, check=True
+    )
+    assert b"Max Early Data: 0\n" in told.stdout
 
 
 def test_a_handshake_that_breaks_off_harms_nobody(gateway: Gateway) -> None:
@@ -147,13 +176,12 @@ def test_testssl_finds_nothing(gateway: Gateway, tmp_path: Path) -> None:
     assert program, "testssl is missing: run tests/support/install-tools"
 
     def run(number: int, name: str) -> dict[str, tuple[str, str]]:
-        port = gateway.event("listening", number + 1)["address"].rpartition(":")[2]
         file = tmp_path / f"{number}.json"
         words = ["--quiet", "--warnings", "off", "--color", "0", "--protocols", "--std", "--renegotiation"]
         alone = ["--nodns", "none", "--ip", "127.0.0.1"]  # asks no DNS; that it asks nobody else is its default
         starttls = ["--starttls", "smtp"] if name.startswith("STARTTLS") else []
         done = subprocess.run(
-            [program, *words, *alone, *starttls, "--jsonfile", str(file), f"127.0.0.1:{port}"],
+            [program, *words, *alone, *starttls, "--jsonfile", str(file), f"127.0.0.1:{port(gateway, number)}"],
             capture_output=True,
             timeout=110,
             check=False,
