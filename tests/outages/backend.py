@@ -55,13 +55,26 @@ class Backend:
     connections: int = 0
     events: dict[str, asyncio.Event] = field(default_factory=dict)  # set when a step is reached
     closed: list[asyncio.Event] = field(default_factory=list)  # by connection
+    bound: socket.socket | None = None
     server: asyncio.Server | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     port: int = 0
 
     async def start(self) -> int:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**20)
-        self.port = self.server.sockets[0].getsockname()[1]
+        port = self.bind()
+        assert self.bound is not None
+        self.server, self.bound = await asyncio.start_server(self._serve, sock=self.bound, limit=2**17), None
+        return port
+
+    def bind(self) -> int:
+        """Takes the port; who connects is refused until `start`."""
+        if self.bound is None:
+            self.bound = socket.socket()
+            self.bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Little fits in between: a body that is not read is soon a body that cannot be sent.
+            self.bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+            self.bound.bind(("127.0.0.1", self.port))
+            self.port = int(self.bound.getsockname()[1])
         return self.port
 
     async def stop(self) -> None:
@@ -72,6 +85,9 @@ class Backend:
             await asyncio.gather(*self.tasks, return_exceptions=True)
             await self.server.wait_closed()
             self.server = None
+        if self.bound is not None:
+            self.bound.close()
+            self.bound = None
 
     def event(self, step: str) -> asyncio.Event:
         return self.events.setdefault(step, asyncio.Event())

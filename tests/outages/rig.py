@@ -122,9 +122,13 @@ class Rig:
             context.maximum_version = ssl.TLSVersion.TLSv1_2
         return context
 
-    async def backend(self, *scripts: Any, tls: str = "good", **more: Any) -> Backend:
+    async def backend(self, *scripts: Any, tls: str = "good", up: bool = True, **more: Any) -> Backend:
+        """A scripted backend; one that is not `up` refuses connections until it is started."""
         backend = Backend(self.context(tls) if tls else None, scripts or ({},), **more)
-        await backend.start()
+        if up:
+            await backend.start()
+        else:
+            backend.bind()
         self._running.append(backend)
         return backend
 

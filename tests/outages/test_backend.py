@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def one(
     result: list[object] = []
 
     async def test(rig: Rig) -> None:
-        more = {} if features is None else {"features": features}
+        more: dict[str, Any] = {} if features is None else {"features": features}
         backend = await rig.backend(script, tls=tls, **more)
         relay = rig.relay(backend.port, seconds=seconds, verify=verify, minimum=minimum)
         fate = await deliver(relay, transaction(*recipients))
