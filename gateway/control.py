@@ -26,6 +26,11 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def cut(text: str, most: int = 4000) -> str:
+    """A text that fits a message, whatever it is made of; it says so where something is missing."""
+    return text if len(text) <= most else f"{text[:most]}\n({len(text) - most} more characters)"
+
+
 class Control:
     """One end, driven by the running event loop.
 

@@ -11,9 +11,11 @@ from collections.abc import Iterable
 
 from gateway.bundle import Bundle
 from gateway.child import Child
+from gateway.control import cut
 from gateway.log import log
 
 _SECONDS = 20.0
+_PROBLEMS = 8000  # characters
 
 
 class Handover:
@@ -60,3 +62,11 @@ class Handover:
         """It drains, and a new one takes its place."""
         self.confirm(worker)
         worker.recycle({"drain": self._patience}, self._patience + 5)
+
+
+def together(refusals: dict[Child, str]) -> str:
+    """What workers cannot do, each reason once: they mostly have the same."""
+    reasons: dict[str, list[str]] = {}
+    for worker, why in refusals.items():
+        reasons.setdefault(why, []).append(worker.name)
+    return cut("\n".join(f"{', '.join(names)} cannot run it: {why}" for why, names in reasons.items()), _PROBLEMS)

@@ -21,6 +21,7 @@ from gateway.control import Message
 from gateway.log import log
 
 _LINE = 4096  # octets of an order
+_NAME = 107  # octets of a socket's name
 _ANSWER = 1_000_000
 _ORDER_SECONDS = 5.0
 _LAST_SECONDS = 2.0
@@ -142,7 +143,10 @@ def _answers(place: str) -> bool:
 
 @contextlib.contextmanager
 def _within(path: Path) -> Iterator[str]:
-    """The path by a descriptor of its folder: a socket's name may have 107 octets, a path 4,095."""
+    """The path; a long one by a descriptor of its folder: a socket's name may have 107 octets, a path 4,095."""
+    if len(os.fsencode(path.absolute())) <= _NAME:  # as it is, so that the kernel's list of sockets shows it
+        yield str(path.absolute())
+        return
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

@@ -26,7 +26,7 @@ from gateway import log as logging
 from gateway.bundle import Bundle, Refused, Summary, validated
 from gateway.child import Child, Command, ended
 from gateway.control import Message
-from gateway.handover import Handover
+from gateway.handover import Handover, together
 from gateway.log import log
 from gateway.machine import CannotListen, MetricsFolder, bound, forget_privileges, notify, raise_limits, spoken
 from gateway.orders import Orders
@@ -260,7 +260,7 @@ class Supervisor:
         for worker in await self._handover.give(before, self._workers):
             self._handover.replace(worker)
         bundle.close()
-        return "\n".join(f"{worker.name} cannot run it: {why}" for worker, why in refusals.items())
+        return together(refusals)
 
     # Drain
 

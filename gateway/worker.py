@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import orjson
@@ -22,10 +23,10 @@ from gateway import log as logging
 from gateway.build import Plan, build, plan, resolver_of, settings_of
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config
-from gateway.control import Control
+from gateway.control import Control, cut
 from gateway.control import Message as ControlMessage
 from gateway.files import BundleFiles, RecordingFiles
-from gateway.journal import Journal
+from gateway.journal import Journal, opened
 from gateway.log import log
 from gateway.mail.terms import Unavailable
 from gateway.pipeline import House, Pipeline
@@ -33,6 +34,7 @@ from gateway.policy.tests import run_tests
 from gateway.smtp import census
 from gateway.smtp.server import Edge
 from gateway.state.opening import open_store
+from gateway.state.store import Store
 from gateway.yamlfile import ConfigError
 
 _PURGE_SECONDS = 60.0
@@ -51,7 +53,7 @@ class Worker:
         self._store = open_store(made.config, self._clock)
         self._journal = _journal(made.config, self._clock)
         self._census = census.Census(census_fd, row, workers)
-        house = self._house(made)
+        house = self._house(made, self._store, self._journal)
         self._pipeline = Pipeline(house)
         self._houses = [house]  # the present one last; before it those that still have mails under way
         self._edges: list[tuple[int, Edge]] = []
@@ -91,13 +93,13 @@ class Worker:
         await edge.start(listening)
         self._edges.append((index, edge))
 
-    def _house(self, made: Plan) -> House:
+    def _house(self, made: Plan, store: Store, journal: Journal | None) -> House:
         return build(
             made,
             clock=self._clock,
-            store=self._store,
+            store=store,
             resolver=resolver_of(made.config, made.files, self._clock),
-            journal=self._journal,
+            journal=journal,
             workers=self._workers,
         )
 
@@ -114,28 +116,41 @@ class Worker:
     def _reload(self, descriptor: int) -> None:
         """Swaps in place. Open transactions keep the old house, which ends when the last of them has ended."""
         assert self._control is not None
-        old_plan, old_store, old_journal = self._plan, self._store, self._journal
+        store, journal = self._store, self._journal
+        undo = contextlib.ExitStack()  # closes what was opened for a house that is not built
         try:
             made = plan(self._path, bundle(descriptor), self._clock, today=False)
-            if made.config.state != old_plan.config.state:
-                self._store = open_store(made.config, self._clock)
-            if made.config.journal != old_plan.config.journal:
-                self._journal = _journal(made.config, self._clock)
-            house = self._house(made)
+            if made.config.state != self._plan.config.state:
+                store = open_store(made.config, self._clock)
+                undo.callback(store.close)
+            if made.config.journal != self._plan.config.journal:
+                _prove(made.config, self._clock)
+                journal = _journal(made.config, self._clock)
+                if journal is not None:
+                    undo.callback(self._later, journal.close)
+            house = self._house(made, store, journal)
+            settings = [settings_of(made.config, each, chunking=made.chunking) for each in made.config.listeners]
         except Exception as error:
-            self._store, self._journal = old_store, old_journal
-            log.exception("reload failed")
-            self._control.send({"refused": f"{type(error).__name__}: {error}"})
+            undo.close()
+            self._control.send({"refused": cut(_told_of(error))})
             return
-        old, self._plan = self._pipeline.house, made
+        old, self._plan, self._store, self._journal = self._pipeline.house, made, store, journal
         self._pipeline.house = house
         self._houses.append(house)
         for index, edge in self._edges:
-            edge.settings = settings_of(made.config, made.config.listeners[index], chunking=made.chunking)
-        retiring = asyncio.get_running_loop().create_task(self._retire(old))
+            edge.settings = settings[index]
+        self._retiring_one(self._retire(old))
+        self._control.send({"reloaded": made.policy.revision})
+
+    def _later(self, close: Callable[[], None]) -> None:
+        """Closes what may take a moment, beside the mails."""
+        self._retiring_one(asyncio.to_thread(close))
+
+    def _retiring_one(self, ending: Coroutine[None, None, None]) -> None:
+        """An end that is awaited at our own."""
+        retiring = asyncio.get_running_loop().create_task(ending)
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
-        self._control.send({"reloaded": made.policy.revision})
 
     async def _retire(self, house: House) -> None:
         """Ends a house when nobody uses it any more, and its store and journal when no other house does."""
@@ -159,6 +174,23 @@ class Worker:
 def _journal(config: Config, clock: Clock) -> Journal | None:
     kept = config.journal
     return Journal(kept.path, kept.keep, clock, octets=kept.size) if kept is not None else None
+
+
+def _prove(config: Config, clock: Clock) -> None:
+    """Opens the journal's file once: a reload is refused where a start would only say that the journal stopped.
+
+    Raises `Unavailable`.
+    """
+    if config.journal is not None:
+        opened(config.journal.path, clock).close()
+
+
+def _told_of(error: Exception) -> str:
+    """Why a reload is refused, in one sentence; a bug's traceback is in the log."""
+    if isinstance(error, ConfigError | Unavailable | OSError):
+        return str(error)
+    log.exception("reload crashed")
+    return f"internal error, see the log: {type(error).__name__}: {error}"
 
 
 def bundle(descriptor: int) -> BundleFiles:

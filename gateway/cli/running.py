@@ -11,6 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
+from gateway.cli.elsewhere import elsewhere
 from gateway.cli.shown import line, moment, span, visible
 from gateway.config import control_of
 from gateway.control import Message
@@ -89,24 +90,31 @@ def drain(config: ConfigOption = _DEFAULT, socket: SocketOption = None, as_json:
 
 def _told(config: Path, socket: Path | None, order: str, seconds: float | None, *, quiet: bool) -> Message:
     """The final answer to an order; progress goes to standard error."""
-    if socket is None:
-        try:
-            socket = control_of(config, DiskFiles())
-        except ConfigError as unreadable:
-            hint = "name the gateway's socket: --socket FILE"
-            raise Unavailable(f"{unreadable.problems[0]}; {hint}") from None
-    if socket is None:
-        raise Unavailable(f"{config}: names no place for a socket; write control: FILE, and start the gateway anew")
+    place = socket if socket is not None else _place(config)
     told: Message = {}
     try:
-        for told in ordered(socket, order, seconds):
+        for told in ordered(place, order, seconds):
             if "progress" in told and not quiet:
                 print(f"{told['progress']} ...", file=sys.stderr)
     except Absent as why:
-        raise Unavailable(str(why)) from None
+        found = elsewhere(config) if socket is None else ""
+        raise Unavailable(f"{place}: nobody takes orders there; {found}" if found else str(why)) from None
     if not told or "progress" in told:
-        raise Unavailable(f"{socket}: the gateway ended before it answered; its log says more")
+        raise Unavailable(f"{place}: the gateway ended before it answered; its log says more")
     return told
+
+
+def _place(config: Path) -> Path:
+    """Where a gateway with this configuration takes its orders."""
+    try:
+        place = control_of(config, DiskFiles())
+    except ConfigError as unreadable:
+        hint = elsewhere(config) or "name the gateway's socket: --socket FILE"
+        raise Unavailable(f"{unreadable.problems[0]}; {hint}") from None
+    if place is None:
+        hint = elsewhere(config) or "write control: FILE, and start the gateway anew"
+        raise Unavailable(f"{config}: names no place for a socket; {hint}")
+    return place
 
 
 def _described(told: Message, workers: list[dict[str, object]], reload: dict[str, object]) -> list[str]:

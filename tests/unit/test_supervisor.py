@@ -219,7 +219,8 @@ def test_what_one_worker_refuses_no_worker_runs(start: Start, config: Path, refu
     write(config, colour="green", refuse=refuse)
     supervisor.process.send_signal(signal.SIGHUP)
     problems = supervisor.event("reload refused, the old configuration stays")["problems"]
-    assert problems == [f"worker {row} cannot run it: I do not like it" for row in refuse]
+    # The same reason is told once.
+    assert problems == [f"{', '.join(f'worker {row}' for row in refuse)} cannot run it: I do not like it"]
     told = [ask(address) for _ in range(10)]
     assert {str(one["bundle"]["colour"]) for one in told} == {"red"}  # type: ignore[index]
 
