@@ -1,7 +1,8 @@
 """After an error a store fails at once for a moment, so that one that is stuck costs nobody his patience twice.
 
-The log hears once that it began and once that it ended; `gatepost_state_errors_total` counts every call that failed.
-Used by `sqlite` and `redis`; safe with threads.
+A call that was answered, and refused (no memory left, a read-only replica, a key of another kind), costs nobody time
+and stops no other call. The log hears once that it began and once that it ended; `gatepost_state_errors_total` counts
+every call that failed. Used by `sqlite_file` and `redis`; safe with threads.
 """
 
 import threading
@@ -23,6 +24,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._shut_until = 0.0
         self._failing = False
+        self._refused = set[str]()
 
     def enter(self, call: str) -> None:
         """Before a call. Raises `Unavailable` when one failed a moment ago."""
@@ -30,21 +32,35 @@ class Breaker:
             metrics.state_error(call)
             raise Unavailable(f"{self._place}: failed a moment ago")
 
-    def worked(self) -> None:
-        """After a call that was answered."""
-        if self._failing:
+    def worked(self, call: str) -> None:
+        """After a call that was done."""
+        if self._failing or call in self._refused:
             with self._lock:
-                told, self._failing = self._failing, False
+                told, self._failing = self._failing or call in self._refused, False
+                self._refused.discard(call)
             if told:
-                log.warning("state works again", place=self._place)
+                log.warning("state works again", place=self._place, call=call)
+
+    def refused(self, call: str, error: BaseException) -> Unavailable:
+        """After one that was answered, and not done; the error to raise."""
+        metrics.state_error(call)
+        with self._lock:
+            told = call in self._refused
+            self._refused.add(call)
+        if not told:
+            self._tell(call, error)
+        return Unavailable(f"{self._place}: {error}")
 
     def failed(self, call: str, error: BaseException) -> Unavailable:
-        """After one that was not; the error to raise."""
+        """After one that was not answered; the error to raise."""
         metrics.state_error(call)
         with self._lock:
             self._shut_until = self._clock.monotonic() + _PAUSE_SECONDS
             told, self._failing = self._failing, True
         if not told:
-            log.warning("state unavailable, rules that need it say what happens (on_error)", place=self._place,
-                        why=str(error))  # fmt: skip
+            self._tell(call, error)
         return Unavailable(f"{self._place}: {error}")
+
+    def _tell(self, call: str, error: BaseException) -> None:
+        what = "state unavailable, rules that need it say what happens (on_error)"
+        log.warning(what, place=self._place, call=call, why=str(error))

@@ -5,8 +5,9 @@ are the gateways' own and travel in the arguments: the clocks must agree to a fe
 
 Sockets wait a quarter of a second for a connection and for an answer. A connection that has died while idle is
 replaced once without a word; then, and on any other error, it is `Unavailable`, and for a moment every call fails at
-once (`breaker`). Calls are made by threads of the store (`ask`), at most four at a time. A Redis that comes back
-empty, or that evicts, costs senders one retry. TLS is verified, name and chain; there is no way to switch that off.
+once (`breaker`); what Redis refuses (no memory, a replica) is that call's failure alone. Calls are made by threads of
+the store (`ask`), at most four at a time. A Redis that comes back empty, or that evicts, costs senders one retry. TLS
+is verified, name and chain; there is no way to switch that off.
 
 Not for Redis Cluster: the keys belong together.
 """
@@ -16,6 +17,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from ssl import TLSVersion
 from typing import Any, cast
 
@@ -23,7 +25,7 @@ import orjson
 from redis import ConnectionPool, Redis, SSLConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 from gateway import config
@@ -133,7 +135,7 @@ class RedisStore:
     def _recipients(self, now: float, backend: str, match: str) -> Iterator[RecipientRow]:
         for key, known in ((scripts.KNOWN, True), (scripts.UNKNOWN, False)):
             for pair, until in self._scanned(key, self._redis.zscan):
-                whose, _, address = pair.decode().partition(" ")
+                whose, _, address = pair.decode(errors="replace").partition(" ")
                 matches = match in ("", address, address.rpartition("@")[2]) and backend in ("", whose)
                 if until > now and matches:
                     yield RecipientRow(whose, address, known, until)
@@ -177,22 +179,30 @@ class RedisStore:
         self._breaker.enter(call)
         try:
             answer = ask()
+        except ResponseError as refusal:
+            if isinstance(refusal, ReadOnlyError):  # a failover: the name leads to another one by now
+                self._redis.connection_pool.disconnect(inuse_connections=False)
+            raise self._breaker.refused(call, refusal) from refusal
         except (RedisError, OSError, UnicodeError) as error:  # UnicodeError: what the client makes of some host names
             raise self._breaker.failed(call, error) from error
-        self._breaker.worked()
+        self._breaker.worked(call)
         return answer
 
     def _triplets(self) -> Iterator[GreylistRow]:
         for member, row in self._scanned(scripts.GREYLIST, self._redis.hscan):
-            identity, sender, recipient = orjson.loads(member)
-            first, last, expires, attempts, passes = (float(each) for each in row.split())
+            try:
+                identity, sender, recipient = orjson.loads(member)
+                first, last, expires, attempts, passes = (float(each) for each in row.split())
+            except ValueError:  # not ours: the scripts take it for absent, too
+                continue
             state = "passed" if passes else "waiting"
             yield GreylistRow(identity, sender, recipient, state, first, last, expires, int(attempts))
 
     def _exempt(self) -> Iterator[tuple[str, float, float]]:
         for identity, row in self._scanned(scripts.EXEMPT, self._redis.hscan):
-            since, expires = (float(each) for each in row.split())
-            yield identity.decode(), since, expires
+            with suppress(ValueError):
+                since, expires = (float(each) for each in row.split())
+                yield identity.decode(), since, expires
 
     def _scanned(self, key: str, scan: Callable[..., Any]) -> Iterator[tuple[bytes, Any]]:
         """Every field of a hash, every member of a sorted set, once: a slice at a time, not to hold Redis up."""

@@ -47,7 +47,8 @@ local function text(number) return string.format('%.17g', number) end
 local function row(member)
   local found = call('HGET', GREYLIST, member)
   if not found then return nil end
-  local first, last, expires, attempts, passes = string.match(found, '(%S+) (%S+) (%S+) (%S+) (%S+)')
+  local first, last, expires, attempts, passes = string.match(found, '^([%d.e+-]+) (%S+) (%S+) (%S+) (%d+)$')
+  if not tonumber(first) or not tonumber(last) or not tonumber(expires) or not tonumber(attempts) then return nil end
   return {first = tonumber(first), last = tonumber(last), expires = tonumber(expires),
     attempts = tonumber(attempts), passes = tonumber(passes)}
 end
@@ -71,7 +72,10 @@ end
 -- Removes a row that is in no index any more.
 local function drop(index, hash, member)
   if hash then call('HDEL', hash, member) end
-  if index == PASSED then call('ZREM', TRUSTED .. cjson.decode(member)[1], member) end
+  if index == PASSED then
+    local ours, triplet = pcall(cjson.decode, member)
+    if ours then call('ZREM', TRUSTED .. tostring(triplet[1]), member) end
+  end
 end
 
 -- Removes what is beyond the bound, what expires first first; a few at a time, and each write brings one at most.
@@ -97,8 +101,9 @@ end
 local free = call('HGET', EXEMPT, identity)
 if free then
   local since, expires = string.match(free, '(%S+) (%S+)')
-  if now < tonumber(expires) then
-    if now + keep - tonumber(expires) > renewal then exempt(tonumber(since)) end
+  since, expires = tonumber(since), tonumber(expires)
+  if since and expires and now < expires then
+    if now + keep - expires > renewal then exempt(since) end
     return {'1', '0'}
   end
 end
@@ -192,7 +197,7 @@ _POLICY = """
 local till, found = call('ZSCORE', POLICY_UNTIL, ARGV[1]), call('HGET', POLICY, ARGV[1])
 if not till or not found or tonumber(till) <= tonumber(ARGV[2]) then return {'', '', ''} end
 local id, text = string.match(found, '^(%S*) (.*)$')
-return {id, text, till}
+return {id or '', text or '', text and till or ''}
 """
 
 _REMEMBER_POLICY = """
@@ -204,13 +209,13 @@ return {''}
 
 _SENDER = """
 local till, since = call('ZSCORE', SENDER_UNTIL, ARGV[1]), call('HGET', SENDER, ARGV[1])
-if not till or not since or tonumber(till) <= tonumber(ARGV[2]) then return {''} end
+if not till or not tonumber(since) or tonumber(till) <= tonumber(ARGV[2]) then return {''} end
 return {since}
 """
 
 _REMEMBER_SENDER = """
 local key, now, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local till, since = call('ZSCORE', SENDER_UNTIL, key), tonumber(call('HGET', SENDER, key) or now)
+local till, since = call('ZSCORE', SENDER_UNTIL, key), tonumber(call('HGET', SENDER, key)) or now
 if not till or tonumber(till) <= now then since = now end
 call('HSET', SENDER, key, text(math.min(since, now)))
 call('ZADD', SENDER_UNTIL, text(now + keep), key)
@@ -236,6 +241,21 @@ expire(KNOWN)
 expire(UNKNOWN)
 expire(POLICY_UNTIL, POLICY)
 expire(SENDER_UNTIL, SENDER)
+
+-- Rows of a hash that no index holds (Redis evicted that key) would stay for ever: some of them each time.
+local function sweep(hash, index, other)
+  local rows = call('HLEN', hash) - call('ZCARD', index) - (other and call('ZCARD', other) or 0)
+  if rows <= 0 then return end
+  for _, member in ipairs(call('HRANDFIELD', hash, slice)) do
+    if not call('ZSCORE', index, member) and not (other and call('ZSCORE', other, member)) then
+      gone = gone + call('HDEL', hash, member)
+    end
+  end
+end
+sweep(GREYLIST, WAITING, PASSED)
+sweep(EXEMPT, UNTIL)
+sweep(POLICY, POLICY_UNTIL)
+sweep(SENDER, SENDER_UNTIL)
 return {tostring(gone)}
 """
 

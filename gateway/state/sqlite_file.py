@@ -44,7 +44,7 @@ class SqliteFile:
                 self._damaged = True
                 self.close()  # the next call opens it again and, if so, sets it aside
             raise self._breaker.failed(call, error) from error
-        self._breaker.worked()
+        self._breaker.worked(call)
 
     def follow(self) -> None:
         """Lets go of a file that another worker set aside, or that an operator removed: the next call opens anew."""

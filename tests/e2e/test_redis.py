@@ -22,6 +22,9 @@ rules:
     when: mail.domain == "stranger.example"
     then: {greylist: {wait: 1h, window: 24h, keep: 36d}}
     because: a test
+  - id: first-contact
+    when: from.known_days < 0
+    then: {tag: {name: X-First-Contact, value: "{from.domain}"}}
 """
 
 
@@ -38,13 +41,34 @@ class Pair:
             return int(raw.zcard(f"gatepost:{key}"))
 
 
-@pytest.fixture
-def pair(tmp_path: Path, authority: TestCa, backend: postfix.Postfix) -> Iterator[Pair]:
-    with redis_server(tmp_path / "redis") as server, contextlib.ExitStack() as stack:
-        sites = [site(tmp_path / name, backend.port, authority, state=server.url) for name in ("one", "two")]
+@contextlib.contextmanager
+def two(folder: Path, authority: TestCa, backend: postfix.Postfix) -> Iterator[Pair]:
+    with redis_server(folder / "redis") as server, contextlib.ExitStack() as stack:
+        sites = [site(folder / name, backend.port, authority, state=server.url) for name in ("one", "two")]
         for each in sites:
             each.policy(GREYLIST)
         yield Pair(server, sites, [stack.enter_context(serving(each)) for each in sites])
+
+
+@pytest.fixture
+def pair(tmp_path: Path, authority: TestCa, backend: postfix.Postfix) -> Iterator[Pair]:
+    """For tests that take Redis away."""
+    with two(tmp_path, authority, backend) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory, authority: TestCa, backend: postfix.Postfix) -> Iterator[Pair]:
+    with two(tmp_path_factory.mktemp("pair"), authority, backend) as made:
+        yield made
+
+
+@pytest.fixture
+def calm(lasting: Pair) -> Pair:
+    """For tests that leave everything standing: two gateways that know nobody."""
+    with contextlib.closing(client.Redis(port=lasting.server.port)) as raw:
+        raw.flushall()
+    return lasting
 
 
 def rcpt(gateway: Gateway, sender: str = "sue@sender.example", recipient: str = "alice@example.com") -> tuple[int, str]:
@@ -56,29 +80,61 @@ def rcpt(gateway: Gateway, sender: str = "sue@sender.example", recipient: str = 
         return int(answer.code), " ".join(answer.lines)
 
 
-def delivered(gateway: Gateway) -> int:
+def delivered(gateway: Gateway, subject: str = "x") -> int:
     with gateway.client() as smtp:
         smtp.ehlo()
         smtp.envelope("sue@sender.example", "alice@example.com")
-        return int(smtp.data(b"From: <sue@sender.example>\r\n\r\nx\r\n").code)
+        return int(smtp.data(f"From: <sue@sender.example>\r\nSubject: {subject}\r\n\r\nx\r\n".encode()).code)
 
 
-def test_greylist_and_recipients_are_shared(pair: Pair) -> None:
-    one, other = pair.gateways
+def test_greylist_and_recipients_are_shared(calm: Pair) -> None:
+    one, other = calm.gateways
     assert rcpt(one, "a@stranger.example")[0] in {450, 451}
     assert rcpt(other, "a@stranger.example")[0] in {450, 451}
-    found = run("greylist", "list", "stranger.example", "-c", str(pair.sites[1].file), "--json")
+    found = run("greylist", "list", "stranger.example", "-c", str(calm.sites[1].file), "--json")
     assert found.returncode == 0, found
     (row,) = [json.loads(line) for line in found.stdout.splitlines()]
     assert (row["sender"], row["state"], row["attempts"]) == ("a@stranger.example", "waiting", 2)
-    released = run("greylist", "release", "stranger.example", "-c", str(pair.sites[0].file))
+    released = run("greylist", "release", "stranger.example", "-c", str(calm.sites[0].file))
     assert (released.returncode, released.stdout) == (0, "1 released\n"), released
     assert rcpt(one, "a@stranger.example")[0] == 250
     assert rcpt(other, "a@stranger.example")[0] == 250
     assert rcpt(one, recipient="nobody@example.com")[0] == 550
-    assert pair.rows("unknown") == 1
+    assert calm.rows("unknown") == 1
     assert rcpt(other, recipient="nobody@example.com")[0] == 550
-    assert pair.rows("known") == 1
+    assert calm.rows("known") == 1
+
+
+def test_who_wrote_to_one_gateway_is_known_to_the_other(calm: Pair, backend: postfix.Postfix, fresh: str) -> None:
+    assert [delivered(gateway, f"{fresh} {n}") for n, gateway in enumerate(calm.gateways)] == [250, 250]
+
+    def arrived() -> list[bytes]:
+        mails = backend.mails("alice@example.com")
+        return [mail for number in (0, 1) for mail in mails if f"Subject: {fresh} {number}".encode() in mail]
+
+    until(lambda: len(arrived()) == 2, "both mails")
+    assert [b"X-First-Contact: sender.example" in mail for mail in arrived()] == [True, False]
+    assert calm.rows("sender-until") == 1
+
+
+def test_recipients_are_listed_and_forgotten_beside_running_gateways(calm: Pair) -> None:
+    one, other = calm.gateways
+    for who in ("alice", "bob", "nobody"):
+        rcpt(one, recipient=f"{who}@example.com")
+    words = ("-c", str(calm.sites[1].file), "--json")
+    rows = [json.loads(line) for line in run("recipients", "list", *words).stdout.splitlines()]
+    assert [(row["address"], row["backend"], row["known"]) for row in rows] == [
+        ("alice@example.com", "main", True), ("bob@example.com", "main", True), ("nobody@example.com", "main", False),
+    ]  # fmt: skip
+    page = run("recipients", "list", "example.com", "--limit", "1", "--offset", "1", *words)
+    assert json.loads(page.stdout)["address"] == "bob@example.com"
+    assert "there are more: --offset 2" in page.stderr
+    assert run("recipients", "forget", "nobody@example.com", *words).stdout == '{"forgotten": 1}\n'
+    assert calm.rows("unknown") == 0
+    assert rcpt(other, recipient="nobody@example.com")[0] == 550  # the backend was asked again
+    assert calm.rows("unknown") == 1
+    assert run("recipients", "forget", "--all", *words).stdout == '{"forgotten": 3}\n'
+    assert (calm.rows("known"), calm.rows("unknown")) == (0, 0)
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])

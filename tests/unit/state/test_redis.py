@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import signal
+import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis as client
@@ -20,7 +23,7 @@ from gateway.config.state import parse_url
 from gateway.mail.terms import Unavailable
 from gateway.state import store as face
 from gateway.state.redis import RedisStore
-from gateway.state.store import TRUSTED_AFTER, Greylisted, RecipientRow, Store, ask
+from gateway.state.store import TRUSTED_AFTER, Greylisted, PolicyRow, RecipientRow, Store, ask
 from tests.support.redis import RedisServer, redis_server
 from tests.unit.state.test_limit import against_the_law
 from tests.unit.state.test_limit import (
@@ -331,3 +334,140 @@ def test_tls_is_verified(tmp_path: Path) -> None:
                 else:
                     with pytest.raises(Unavailable, match=r"(?i)certificate"):
                         store.limit(host, now=NOW, rate=1, per=60.0)
+
+
+def touched(store: Store) -> dict[str, str]:
+    """What each call of the dialogue came to: "" or why not."""
+    calls: dict[str, Callable[[], object]] = {
+        "greylist": lambda: attempt(store, 0),
+        "limit": lambda: store.limit("k", now=NOW, rate=9, per=60.0),
+        "recipient": lambda: store.recipient("main", "b@y.example", NOW),
+        "remember": lambda: store.remember_recipient("main", "b@y.example", True, NOW + 9),
+        "policy": lambda: store.policy("y.example", NOW),
+        "remember_policy": lambda: store.remember_policy("y.example", PolicyRow("1", "t", NOW + 9)),
+        "sender": lambda: store.sender("k", NOW),
+        "remember_sender": lambda: store.remember_sender("k", now=NOW, keep=9.0),
+        "purge": lambda: store.purge(NOW),
+        "greylist_list": lambda: store.greylist_list(NOW),
+        "recipient_list": lambda: store.recipient_list(NOW),
+    }
+    found = {}
+    for name, call in calls.items():
+        try:
+            call()
+        except Unavailable as why:
+            found[name] = str(why)
+        else:
+            found[name] = ""
+    return found
+
+
+def test_a_key_of_another_kind_spoils_what_needs_it_and_no_more(server: RedisServer, store: RedisStore) -> None:
+    with contextlib.closing(client.Redis(port=server.port)) as raw, capture_logs() as logs:
+        raw.set("gatepost:rate", "not ours")
+        for _ in range(3):
+            found = touched(store)
+            assert {name for name, why in found.items() if why} == {"limit", "purge"}
+            assert "WRONGTYPE" in found["limit"]
+        raw.delete("gatepost:rate")
+        assert not any(touched(store).values())
+    told = [(line["event"].partition(",")[0], line["call"]) for line in logs]
+    assert sorted(told) == [(e, c) for e in ("state unavailable", "state works again") for c in ("limit", "purge")]
+
+
+def test_entries_that_cannot_be_read_are_none(server: RedisServer, store: RedisStore) -> None:
+    broken = b"\xff"
+    with contextlib.closing(client.Redis(port=server.port)) as raw:
+        for junk in (b"junk", b"1 2", b"a b c d e", broken, b"", b"nan nan nan nan nan"):
+            raw.hset("gatepost:greylist", '["net:192.0.2.0/24","a@x.example","b@y.example"]', junk)
+            raw.hset("gatepost:greylist", "no json", junk)
+            raw.hset("gatepost:exempt", "net:192.0.2.0/24", junk)
+            raw.hset("gatepost:exempt", broken, junk)
+            for key, member in (("policy", "y.example"), ("sender", "k")):
+                raw.hset(f"gatepost:{key}", member, junk)
+                raw.zadd(f"gatepost:{key}-until", {member: NOW + 99})
+            for key in ("waiting", "passed", "known", "unknown", "rate", "exempt-until"):
+                raw.zadd(f"gatepost:{key}", {broken: NOW + 99, "no json": NOW - 9})
+            assert not any(touched(store).values()), junk
+            assert not attempt(store, 0).passed, junk
+            raw.flushall()
+
+
+def test_without_memory_what_is_there_can_be_read(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, opened(server.url) as store:
+        assert not any(touched(store).values())
+        with contextlib.closing(client.Redis(port=server.port)) as raw:
+            raw.config_set("maxmemory", "1mb")
+            found = touched(store)
+            assert "maxmemory" in found["greylist"]
+            assert "maxmemory" in found["limit"]
+            assert not found["recipient"]
+            raw.config_set("maxmemory", "0")
+            assert not any(touched(store).values())
+
+
+def test_rows_whose_index_was_evicted_do_not_stay_for_ever(server: RedisServer, store: RedisStore) -> None:
+    for number in range(3000):
+        attempt(store, 0, sender=f"{number}@x.example")
+    store.remember_sender("k", now=NOW, keep=9.0)
+    with contextlib.closing(client.Redis(port=server.port)) as raw:
+        raw.delete("gatepost:waiting", "gatepost:sender-until")
+        attempt(store, 0, sender="new@x.example")
+        for _ in range(5):
+            store.purge(NOW)
+        assert (raw.hlen("gatepost:greylist"), raw.hlen("gatepost:sender")) == (1, 0)
+    assert attempt(store, WAIT, sender="new@x.example").passed
+
+
+def test_a_failover_behind_one_name_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old primary lives on as a replica and keeps our connections: only a new one leads to the new primary."""
+    with redis_server(tmp_path / "a") as old, redis_server(tmp_path / "b") as new:
+        ports = {"state.example": old.port}
+        known = socket.getaddrinfo
+
+        def resolved(host: str, port: int, *rest: Any, **more: Any) -> Any:
+            named = host in ports
+            return known("127.0.0.1" if named else host, ports[host] if named else port, *rest, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolved)
+        with opened("redis://state.example:6379/0") as store, contextlib.closing(client.Redis(port=old.port)) as raw:
+            attempt(store, 0)
+            raw.replicaof("127.0.0.1", new.port)  # type: ignore[no-untyped-call]
+            ports["state.example"] = new.port
+            with pytest.raises(Unavailable, match="read only replica"):
+                attempt(store, 0)
+            assert not attempt(store, 0).passed
+        with opened(new.url) as store:
+            assert len(store.greylist_list(NOW)) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "stops"),
+    [
+        (b"-LOADING Redis is loading the dataset in memory", True),  # it will be back: nobody asks for a moment
+        (b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", False),
+        (b"-MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", False),
+        (b"-BUSY Redis is busy running a script.", False),
+        (b"garbage", True),
+        (b"", True),
+        (b"$-2", True),
+        (b"*-9", True),
+        (b":99999999999999999999999", True),
+    ],
+)
+def test_whatever_it_answers_it_is_unavailable(answer: bytes, stops: bool) -> None:
+    class Speaks(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline():
+                self.wfile.write(answer + b"\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Speaks) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with opened(f"redis://127.0.0.1:{server.server_address[1]}/0") as store:
+            with pytest.raises(Unavailable):
+                store.recipient("main", "b@y.example", NOW)
+            with pytest.raises(Unavailable) as again:
+                store.recipient("main", "b@y.example", NOW)
+            assert ("a moment ago" in str(again.value)) is stops
+        server.shutdown()
