@@ -68,6 +68,12 @@ def plan(path: Path, files: Files, clock: Clock, *, today: bool) -> Plan:
             what = f"rule '{rule.id}' quarantines, and no quarantine mailbox is configured"
             hint = "such mail is deferred; add quarantine: MAILBOX to the configuration"
             warnings.append(Problem(rule.when_position, what, hint, "warning"))
+    if all(listener.client_certificates is None for listener in config.listeners):
+        for rule in policy.rules:
+            if named := sorted(fact for fact in rule.when.facts if fact.startswith("client.certificate")):
+                hint = "add client_certificates: {ca: FILE} to a listener of the configuration"
+                what = f"no listener asks for certificates, so '{named[0]}' is the same for all"
+                warnings.append(Problem(rule.when_position, what, hint, "warning"))
     if config.dns.zone is not None:
         Zone.load(config.dns.zone, files)
     contexts = tuple(_context(listener, files) for listener in config.listeners)

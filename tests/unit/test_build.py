@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.build import ARC_SEALERS, plan, resolver_of, settings_of
+from gateway.cli.testca import TestCa
+from gateway.clientauth import Asking
 from gateway.clock import ManualClock
 from gateway.files import BundleFiles, DiskFiles, RecordingFiles
 from gateway.yamlfile import ConfigError
@@ -68,3 +70,31 @@ def test_every_kind_of_file_is_refused_with_its_place(folder: Path, file: str, t
     with pytest.raises(ConfigError) as refused:
         plan(folder / "gatepost.yaml", DiskFiles(), ManualClock(), today=True)
     assert message in str(refused.value)
+
+
+ASKED = "when: client.certificate_fingerprint == 'ab', then: reject"
+
+
+def test_a_rule_on_certificates_that_no_listener_asks_for_is_warned_of(folder: Path) -> None:
+    (folder / "policies" / "a.yaml").write_text(f"rules: [{{id: pinned, {ASKED}}}]\n")
+    made = plan(folder / "gatepost.yaml", DiskFiles(), ManualClock(), today=True)
+    (warning,) = [w for w in made.warnings if "certificate" in w.what]
+    assert "client.certificate_fingerprint" in warning.what
+    assert "client_certificates" in warning.hint
+    assert warning.position.file.endswith("a.yaml")
+
+
+def test_a_listener_that_asks_is_built_from_what_was_recorded(folder: Path) -> None:
+    authority = TestCa(folder)
+    authority.issue("mx.example.com", file="mx")
+    listener = 'bind: "127.0.0.1:0", tls: {certificate: mx.pem, key: mx.key}, client_certificates: {ca: ca.pem}'
+    (folder / "gatepost.yaml").write_text(CONFIG.replace('bind: "127.0.0.1:0", starttls: off', listener))
+    (folder / "policies" / "a.yaml").write_text(f"rules: [{{id: pinned, {ASKED}}}]\n")
+    files = RecordingFiles()
+    assert not [
+        w for w in plan(folder / "gatepost.yaml", files, ManualClock(), today=True).warnings if "no listener" in w.what
+    ]
+    bundle = BundleFiles(files.bundle())
+    (folder / "ca.pem").unlink()
+    (context,) = plan(folder / "gatepost.yaml", bundle, ManualClock(), today=False).contexts
+    assert isinstance(context, Asking)
