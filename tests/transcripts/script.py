@@ -19,6 +19,8 @@
     connect  [198.51.100.1]            the client opens a new connection (from there); the one before stays open, unused
     return                             it goes on with the one before
     C*9: NOOP                          nine such lines; so with C\\*9 and S*9
+    tls      [NAME | self-signed]      the handshake: all that follows is inside TLS; with a certificate of the client,
+                                       for NAME by the authority in partners.pem, or its own work
     drain                              the gateway goes down
     worker   busy                      its loop is late; or at-ease again
     silence                            nothing is said, for a while
@@ -34,7 +36,7 @@ from pathlib import Path
 
 SPOKEN = ("S", "B", "closed")
 _SET_UP = {"zone", "client", "config", "policy"}
-_HAPPENS = {"backend", "advance", "closed", "connect", "return", "drain", "worker", "silence"}
+_HAPPENS = {"backend", "advance", "closed", "connect", "return", "tls", "drain", "worker", "silence"}
 _REPEATED = re.compile(r"(C\\|C|S)\*(\d+):? (.*)")
 _MANY = 10  # equal lines of speech, which `rewritten` makes one
 

@@ -4,6 +4,7 @@ the DNS and the backend given. Sockets are real, too, but for the address that t
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -12,12 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway.cli.sink_server import Sink
 from gateway.cli.testca import TestCa
 from gateway.clock import ManualClock
 from gateway.yamlfile.units import parse_duration
-from tests.support.gateway import BACKEND_NAME, site
+from tests.support.certificates import authority as authority_node
+from tests.support.certificates import chain_file, make
+from tests.support.gateway import BACKEND_NAME, HOSTNAME, site
 from tests.transcripts.inside import Inside, start_gateway
 from tests.transcripts.script import Line, Script, matches, octets, spoken_run
 
@@ -48,6 +52,7 @@ class Stage:
     house: Inside
     listener: FromElsewhere
     address: tuple[str, int]
+    authority: TestCa
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
     streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
@@ -118,7 +123,8 @@ class Stage:
         """What the server still says after the last line, when the client closes its half: a reply nobody expects."""
         assert self.writer is not None
         with contextlib.suppress(OSError):
-            self.writer.write_eof()
+            if self.writer.can_write_eof():  # TLS has no half-closed state
+                self.writer.write_eof()
         said: list[tuple[str, str]] = []
         while True:
             word = await self._said(_QUIET * 4)
@@ -135,6 +141,8 @@ class Stage:
             case "return", _:
                 self.streams.insert(0, self.streams.pop())
                 self.reader, self.writer = self.streams[-1]
+            case "tls", shown:
+                await self._shake_hands("".join(shown))
             case "drain", _:
                 self.draining = asyncio.create_task(self.house.edge.drain(60))
             case "worker", [state]:
@@ -153,6 +161,17 @@ class Stage:
                 self.sink.refuse_data = "" if reply == "-" else reply
             case _:
                 raise ValueError(f"{self.script.path.name}:{line.number}: {line.raw}")
+
+    async def _shake_hands(self, shown: str) -> None:
+        """TLS from here on, the gateway's certificate verified; `shown` is what the client shows."""
+        assert self.writer is not None
+        context = ssl.create_default_context(cafile=str(self.authority.file))
+        if shown:
+            issuer = None if shown == "self-signed" else authority_node(self.authority)
+            leaf = make(f"{shown}.example" if issuer is None else shown, issuer, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+            pair = chain_file(self.authority.file.parent, "client", leaf)
+            context.load_cert_chain(pair.certificate, pair.key)
+        await self.writer.start_tls(context, server_hostname=HOSTNAME)
 
     def _feel(self, *, busy: bool) -> None:
         edge = self.house.edge
@@ -187,13 +206,14 @@ async def stage(script: Script, folder: Path, authority: TestCa) -> AsyncIterato
         _set(made.configuration, name.split("."), yaml.safe_load(value))
     if script.policy:
         made.policy(script.policy)
+    shutil.copy(authority.file, made.directory / "partners.pem")
     made.write()
     assert json.loads((made.directory / "zone.json").read_text()) == script.zone
     listener = FromElsewhere(socket.AF_INET, socket.SOCK_STREAM)
     listener.client = script.client
     listener.bind(("127.0.0.1", 0))
     inside = await start_gateway(made.file, listener, clock)
-    playing = Stage(script, clock, sink, inside, listener, listener.getsockname())
+    playing = Stage(script, clock, sink, inside, listener, listener.getsockname(), authority)
     try:
         yield playing
     finally:
