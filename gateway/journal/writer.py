@@ -40,7 +40,7 @@ _NO_FATE = ("", "none")
 _QUEUE = 2000  # entries; at 4 KB each 8 MB
 _BATCH = 500
 #: The thread lets entries gather for a moment: one transaction for a hundred mails instead of a hundred.
-_GATHER_SECONDS = 0.02
+_GATHER_SECONDS = 0.1
 #: A worker that is stopped, or a slow disk, may hold the file for so long; entries wait in the queue meanwhile.
 _BUSY_SECONDS = 5.0
 _PURGE_SECONDS = 60.0
@@ -68,7 +68,8 @@ class Journal:
         self._clock = clock
         self._rows = rows
         self._octets = octets
-        self._queue: queue.Queue[Entry | threading.Event] = queue.Queue(_QUEUE)
+        self._queue: queue.SimpleQueue[Entry | threading.Event] = queue.SimpleQueue()
+        self._hurry = threading.Event()  # ends the gathering
         self._database: sqlite3.Connection | None = None
         self._failing = ""
         self._lost = 0
@@ -92,28 +93,27 @@ class Journal:
 
         The entry must not change any more.
         """
-        try:
-            self._queue.put_nowait(entry)
-        except queue.Full:
+        waiting = self._queue.qsize()
+        if waiting >= _QUEUE:
             metrics.journal_dropped(1)
             self._intents.done(entry.id)
+            return
+        self._queue.put(entry)
+        if waiting >= _BATCH:
+            self._hurry.set()
 
     def flush(self, patience: float = 5.0) -> bool:
         """Waits until everything recorded so far is written or dropped; False when that took too long."""
         written = threading.Event()
-        deadline = time.monotonic() + patience
-        try:
-            self._queue.put(written, timeout=patience)
-        except queue.Full:
-            return False
-        return written.wait(max(deadline - time.monotonic(), 0.0))
+        self._queue.put(written)
+        self._hurry.set()
+        return written.wait(patience)
 
     def close(self, patience: float = 5.0) -> None:
         """Writes what is queued and ends the thread."""
         self.flush(patience)
         self._ending.set()
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(threading.Event())  # wakes it
+        self._queue.put(threading.Event())  # wakes it
         self._thread.join(patience)
 
     # Everything below runs in the thread
@@ -150,18 +150,18 @@ class Journal:
         """The next batch, and who waits for it to be done. Returns at `until`, when other work is due, without one."""
         batch: list[Entry] = []
         waiting: list[threading.Event] = []
-        deadline = until
-        while len(batch) < _BATCH:
-            try:
-                item = self._queue.get(timeout=max(deadline - time.monotonic(), 0.0))
-            except queue.Empty:
-                break
-            if isinstance(item, threading.Event):
-                waiting.append(item)
-                break
-            if not batch:
-                deadline = time.monotonic() + _GATHER_SECONDS
-            batch.append(item)
+        with contextlib.suppress(queue.Empty):
+            item = self._queue.get(timeout=max(until - time.monotonic(), 0.0))
+            if isinstance(item, Entry) and self._queue.qsize() < _BATCH:
+                # Not at the queue: there each entry would wake this thread, to take the GIL from the event loop.
+                self._hurry.wait(_GATHER_SECONDS)
+                self._hurry.clear()
+            while isinstance(item, Entry):
+                batch.append(item)
+                if len(batch) == _BATCH:
+                    return batch, waiting
+                item = self._queue.get_nowait()
+            waiting.append(item)
         return batch, waiting
 
     def _write(self, batch: list[Entry]) -> None:
