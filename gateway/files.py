@@ -42,13 +42,16 @@ class DiskFiles:
     def read(self, path: Path) -> bytes:
         # Without O_NONBLOCK opening a FIFO waits for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):  # `open` would say it of the descriptor's number
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(mode):
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
-            octets = file.read(FILE_LIMIT + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                octets = file.read(FILE_LIMIT + 1)
+        finally:
+            os.close(descriptor)
         if len(octets) > FILE_LIMIT:
             raise OSError(errno.EFBIG, f"larger than {FILE_LIMIT // 1000 // 1000} MB", str(path))
         return octets

@@ -162,7 +162,10 @@ class _Hearing(Hearing):
 
 async def _judged(court: _Court, case: Case, facts: Facts, tx: Transaction) -> Disposition:
     assert case.message is not None
-    recipient = Mailbox.parse(case.recipient.encode(), smtputf8=True)
+    try:
+        recipient = Mailbox.parse(case.recipient.encode(), smtputf8=True)
+    except SyntaxRefused as refused:
+        raise ValueError(f"the recipient: {refused}") from None
     tx.envelope.recipients.append(Recipient(recipient))
     own: Named = {
         "rcpt.address": str(recipient),

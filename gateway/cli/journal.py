@@ -107,7 +107,7 @@ def search(
     outcome: Annotated[str, typer.Option(metavar="WORD", help=", ".join(OUTCOMES) + ".")] = "",
     since: Annotated[str, typer.Option(metavar="WHEN", help="12h or 7d ago; 2026-11-22, 2026-11-22T14:30 (UTC).")] = "",
     until: Annotated[str, typer.Option(metavar="WHEN", help="The same.")] = "",
-    count: Annotated[int, typer.Option("-n", "--lines", min=1, help="At most so many, the newest.")] = 100,
+    count: Annotated[int, typer.Option("-n", "--lines", min=1, max=10**9, help="At most so many, the newest.")] = 100,
     config: ConfigOption = _DEFAULT,
     journal: PathOption = None,
     as_json: JsonOption = False,

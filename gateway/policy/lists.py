@@ -158,8 +158,11 @@ def load_lists(directory: Path, files: Files, problems: list[Problem]) -> dict[s
             problems.append(Problem(Position(str(path), 1, 1), what, "rename one of them"))
         else:
             origin[name] = path
+            before = len(problems)
             entries, text = _entries(path, files, problems)
-            found[name] = NamedList(name, entries, may_be_empty=MAY_BE_EMPTY in text.lower())
+            # What is wrong with its lines is told; that nothing is left of them need not be.
+            meant = len(problems) > before or MAY_BE_EMPTY in text.lower()
+            found[name] = NamedList(name, entries, may_be_empty=meant)
     return found
 
 

@@ -89,7 +89,7 @@ def load_policies(directory: Path, lists: Path, files: Files, *, today: date | N
     """
     problems: list[Problem] = []
     named = load_lists(lists, files, problems)
-    documents = _documents(directory, files, problems)
+    documents, rank = _documents(directory, files, problems)
     compiler = Compiler(named)
     rules: list[Rule] = []
     cases: list[Case] = []
@@ -102,7 +102,6 @@ def load_policies(directory: Path, lists: Path, files: Files, *, today: date | N
             problems.append(case.unknown_rule(ids))
     actions = {rule.id: rule.action.value for rule in rules}
     cases = [case.settled(actions) for case in cases]
-    rank = {document.file: number for number, document in enumerate(documents)}
     problems.sort(key=lambda p: (rank.get(p.position.file, len(rank)), p.position))
     problems = list(dict.fromkeys(problems))
     errors = [problem for problem in problems if problem.severity == "error"]
@@ -118,12 +117,13 @@ def _refused(problems: list[Problem]) -> PolicyError:
     return error
 
 
-def _documents(directory: Path, files: Files, problems: list[Problem]) -> list[Document]:
+def _documents(directory: Path, files: Files, problems: list[Problem]) -> tuple[list[Document], dict[str, int]]:
+    """What could be read, and the order of all files."""
     try:
         paths = sorted({*files.names(directory, "*.yaml"), *files.names(directory, "*.yml")})
     except OSError as error:
         problems.append(Problem(Position(str(directory), 1, 1), f"cannot read the policies: {error.strerror}"))
-        return []
+        return [], {}
     if not paths:
         # An empty folder is a mount that failed far more often than a wish to let everything in.
         what = "there is no policy file here"
@@ -137,7 +137,7 @@ def _documents(directory: Path, files: Files, problems: list[Problem]) -> list[D
             continue
         problems += document.problems
         documents.append(document)
-    return documents
+    return documents, {str(path): number for number, path in enumerate(paths)}
 
 
 def _read(

@@ -89,7 +89,8 @@ def read_rule(
     reader: Reader, compiler: Compiler, named: Mapping[str, lists.NamedList], today: date | None
 ) -> Rule | None:
     """The rule, or None when something is wrong with it."""
-    before = len(reader.problems)
+    expires = _expires(reader, today)
+    before = len(reader.problems)  # an expired rule is read on: what is wrong with it otherwise is told at once
     reader.keys(KEYS, ("id", "then"), "a rule")
     identity = reader.text("id")
     if identity and not IDENTITY.fullmatch(identity):
@@ -98,7 +99,6 @@ def read_rule(
     when = _when(reader, compiler)
     recipients = _recipients(reader, named) if "for" in reader.data else None
     reply, spoken = replies.read(reader, done.action) if done else (None, {})
-    expires = _expires(reader, today)
     observe = reader.word("mode", ("enforce", "observe"), "enforce") == "observe"
     on_error = reader.word("on_error", tuple(OnError), "") if "on_error" in reader.data else ""
     always, because, owner = reader.flag("always"), reader.text("because"), reader.text("owner")

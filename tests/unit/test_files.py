@@ -34,8 +34,9 @@ def test_a_fifo_is_refused_and_never_waited_for(tmp_path: Path) -> None:
 def test_devices_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not a regular file"):
         DiskFiles().read(Path("/dev/zero"))
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError) as refused:
         DiskFiles().read(tmp_path)
+    assert refused.value.filename == str(tmp_path), "not the number of a descriptor"
     with pytest.raises(NotADirectoryError):
         DiskFiles().names(Path("/dev/null"), "*")
 

@@ -199,3 +199,6 @@ def test_bad_calls(arguments: list[str]) -> None:
 
 def test_a_bad_address_is_a_bad_call(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, [*files(tmp_path, MAIL), "--client", "nonsense"]).exit_code == 2
+    for recipient in ("<><>", "a@", "@x.example", "a b@x.example", "x"):
+        found = CliRunner().invoke(app, [*files(tmp_path, MAIL), *WHO, "--rcpt", recipient])
+        assert (found.exit_code, "the recipient: " in found.stderr) == (2, True), recipient

@@ -190,6 +190,7 @@ def test_search(path: Path) -> None:
         (["--client", "x.example"], "does not appear to be an IPv4 or IPv6"),
         (["--since", "yesterday"], "no duration, and no date either"),
         (["--until", "2026-13-01"], "no date"),
+        (["-n", "99999999999999999999"], "less than"),
     ],
 )
 def test_search_for_what_cannot_be_is_a_bad_call(path: Path, words: list[str], why: str) -> None:

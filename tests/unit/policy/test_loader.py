@@ -183,3 +183,27 @@ def test_items_that_are_no_mappings() -> None:
         with pytest.raises(PolicyError) as error:
             policy(text)
         assert what in str(error.value), text
+
+
+def test_one_mistake_does_not_hide_others() -> None:
+    """A file that is no YAML keeps its place, an expired rule is read on, a list of mistakes is not called empty."""
+    files = Memory(
+        a__yaml="rules: [\n",
+        b__yaml="""\
+            rules:
+              - id: old
+                when: mail.domain in lists.x
+                then: {exempt: [nobody]}
+                expires: 2020-01-01
+            """,
+        x__txt="a b c@\n",
+    )
+    with pytest.raises(PolicyError) as error:
+        load_policies(Path(), Path(), files, today=TODAY)
+    assert [line.partition("; ")[0] for line in told(error)] == [
+        "a.yaml:2:1: a value was expected here",
+        "b.yaml:2:9: warning: the exception 'old' has no owner",
+        "b.yaml:4:21: unknown rule 'nobody'",
+        "b.yaml:5:14: the rule expired on 2020-01-01",
+        "x.txt:1:1: 'a b c@' is no address",
+    ]
