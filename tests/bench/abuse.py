@@ -1,5 +1,7 @@
 """`make abuse`: 5,000 idle, 500 dripping and 200 flooding connections; 20 honest clients deliver all the same.
 
+Then a siege: silent connections from hundreds of networks take all places of a house of the usual size.
+
 Measured: how long a mail of an honest client takes, undisturbed and in the storm (p50, p99); what an idle connection
 costs in memory, plain and inside TLS; and that descriptors and memory are back afterwards. `tests/e2e/test_abuse.py`
 runs a small storm with the same functions and asserts on mail and leaks alone, never on time.
@@ -31,6 +33,8 @@ LINES = (  # the first one is the banner's turn
     b"DATA\r\n",
 )
 IDLE_LIMIT, TLS_LIMIT, SLOWER_LIMIT = 10 * 1024, 40 * 1024, 5.0
+KEPT_LIMIT, LEAK_LIMIT = 16.0, 4.0  # MB
+SIEGED = 2000  # limits.connections in the siege: the usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,13 @@ class Storm:
     tls: int = 0
     drip: int = 0
     flood: int = 0
+    hold: int = 0
 
 
 @contextmanager
 def raging(port: int, storm: Storm) -> Iterator[list[str]]:
     """The storm, from when all stand until the end of the block; then the list has its own account."""
-    words = [f"--{kind}={getattr(storm, kind)}" for kind in ("idle", "tls", "drip", "flood")]
+    words = [f"--{kind}={getattr(storm, kind)}" for kind in ("idle", "tls", "drip", "flood", "hold")]
     crowd = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.storm", str(port), *words],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY,
@@ -63,29 +68,46 @@ def raging(port: int, storm: Storm) -> Iterator[list[str]]:
         crowd.communicate()
 
 
-async def _deliver(port: int, client: int, mails: int, seconds: list[float]) -> None:
-    for number in range(mails):
-        began = time.monotonic()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.8.{client}.1", 0))
-        for line in (*LINES, MESSAGE % f"{client}-{number}".encode() + b".\r\n"):
-            writer.write(line)
-            while (reply := await reader.readline())[3:4] == b"-":
-                pass
-            assert reply[:1] in b"23", (line[:40], reply)
-        seconds.append(time.monotonic() - began)
-        writer.write(b"QUIT\r\n")
-        await reader.readline()
-        writer.close()
-        await writer.wait_closed()
+async def _deliver(port: int, source: str, name: bytes, again: bool) -> None:
+    """One mail on a connection of its own; on another one a second later where it is refused and comes `again`."""
+    while True:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+        try:
+            for line in (*LINES, MESSAGE % name + b".\r\n"):
+                writer.write(line)
+                while (reply := await reader.readline())[3:4] == b"-":
+                    pass
+                if again and not line and reply.startswith(b"421"):
+                    break
+                assert reply[:1] in b"23", (line[:40], reply)
+            else:
+                writer.write(b"QUIT\r\n")
+                await reader.readline()
+                return
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        await asyncio.sleep(1)
 
 
-def honest(port: int, clients: int, mails: int) -> list[float]:
-    """Seconds from connecting to the final 250, of all mails, sorted. Raises where one was not taken."""
+def honest(port: int, clients: int, mails: int, *, strangers: bool = False) -> list[float]:
+    """Seconds from connecting to the end of the session, of all mails, sorted. Raises where one was not taken.
+
+    `strangers` come from a new network with each mail, and again a second later when they are refused at the banner.
+    """
+
+    async def one(client: int, seconds: list[float]) -> None:
+        for number in range(mails):
+            began = time.monotonic()
+            source = f"127.{100 + client}.{number}.1" if strangers else f"127.8.{client}.1"
+            await _deliver(port, source, f"{client}-{number}".encode(), strangers)
+            seconds.append(time.monotonic() - began)
 
     async def together() -> list[float]:
         seconds: list[float] = []
         async with asyncio.timeout(600):
-            await asyncio.gather(*(_deliver(port, client, mails, seconds) for client in range(clients)))
+            await asyncio.gather(*(one(client, seconds) for client in range(clients)))
         return sorted(seconds)
 
     return asyncio.run(together())
@@ -124,9 +146,9 @@ def settled(gateway: Gateway, backend: Recorder, start: int, seconds: float = 60
     return now
 
 
-def place(folder: Path, backend: Recorder, authority: TestCa) -> Site:
+def place(folder: Path, backend: Recorder, authority: TestCa, connections: int = 20_000) -> Site:
     """A gateway with two workers and the usual limit of each network."""
-    limits = {"connections": 20_000, "connections_per_network": 50}
+    limits = {"connections": connections, "connections_per_network": 50}
     return site(folder, backend.port, authority, limits=limits, journal=None)
 
 
@@ -140,6 +162,73 @@ def cost(gateway: Gateway, backend: Recorder, storm: Storm, start: int) -> float
     return each
 
 
+class Findings:
+    """What was measured, told line by line, and which of it was beyond its bound."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def told(self, what: str, value: str, fine: bool = True) -> None:
+        print(f"{what:58} {value:>22}  {'' if fine else 'TOO MUCH'}", flush=True)
+        if not fine:
+            self.faults.append(what)
+
+    def pace(self, what: str, seconds: list[float]) -> None:
+        self.told(
+            f"{what}: p50, p99 of a mail, ms", " ".join(f"{quantile(seconds, q) * 1000:.0f}" for q in (0.5, 0.99))
+        )
+
+    def after(self, gateway: Gateway, backend: Recorder, start: int, mails: int) -> None:
+        """What must hold after any storm."""
+        left = settled(gateway, backend, start) - start
+        self.told("descriptors more than before", str(left), left <= 0)
+        missing = mails - len(backend.records())
+        self.told("honest mails that did not arrive", str(missing), missing == 0)
+        if noise := [line for line in gateway.log if line.get("level") == "error"]:
+            self.told("errors in the log", str(noise[:2]), False)
+
+
+def storms(found: Findings, gateway: Gateway, backend: Recorder, given: argparse.Namespace) -> None:
+    """What idle connections cost; then the same storm three times, so that a leak would show."""
+    honest(gateway.port, 20, 5)
+    start = descriptors(gateway, backend)
+    calm = honest(gateway.port, 20, given.mails)
+    found.pace("undisturbed", calm)
+    fresh = resident(gateway)
+    plain = cost(gateway, backend, Storm(idle=given.idle), start)
+    tls = cost(gateway, backend, Storm(tls=given.tls), start)
+    found.told("memory of an idle connection, KiB", f"{plain / 1024:.1f}", plain <= IDLE_LIMIT)
+    found.told("memory of an idle connection inside TLS, KiB", f"{tls / 1024:.1f}", tls <= TLS_LIMIT)
+    base, mails, left = resident(gateway), 20 * (5 + given.mails), []
+    for number in range(3):
+        with raging(gateway.port, Storm(given.idle, 0, given.drip, given.flood)) as account:
+            time.sleep(2)
+            rough = honest(gateway.port, 20, given.mails)
+        mails += 20 * given.mails
+        found.told(f"storm {number + 1}", "".join(account))
+        found.pace("in the storm", rough)
+        slower = quantile(rough, 0.99) / quantile(calm, 0.99)
+        found.told("p99 of honest clients, times the undisturbed", f"{slower:.1f}", slower <= SLOWER_LIMIT)
+        found.after(gateway, backend, start, mails)
+        left.append((resident(gateway) - base) / 1e6)
+        found.told("memory more than before it, MB, both workers", f"{left[-1]:.1f}", left[-1] < KEPT_LIMIT)
+    found.told("memory more than before any connection, MB", f"{(resident(gateway) - fresh) / 1e6:.1f}")
+    found.told("third storm's more than the first's, MB", f"{left[2] - left[0]:.1f}", left[2] - left[0] < LEAK_LIMIT)
+
+
+def siege(found: Findings, gateway: Gateway, backend: Recorder, given: argparse.Namespace) -> None:
+    """Silent connections from hundreds of networks, more than the house has room for, and back at once."""
+    honest(gateway.port, 20, 5)
+    start = descriptors(gateway, backend)
+    found.pace("strangers, undisturbed", honest(gateway.port, 20, given.mails, strangers=True))
+    with raging(gateway.port, Storm(hold=given.hold)) as account:
+        time.sleep(2)
+        rough = honest(gateway.port, 20, given.mails, strangers=True)
+    found.told(f"siege of {given.hold} for {SIEGED} places", "".join(account))
+    found.pace("strangers, in the siege", rough)
+    found.after(gateway, backend, start, 20 * (5 + 2 * given.mails))
+
+
 def main() -> int:
     """The whole of it; the exit status says whether the bounds held."""
     parser = argparse.ArgumentParser(prog="tests.bench.abuse")
@@ -147,57 +236,18 @@ def main() -> int:
     parser.add_argument("--tls", type=int, default=1000, help="idle ones inside TLS, measured apart")
     parser.add_argument("--drip", type=int, default=500)
     parser.add_argument("--flood", type=int, default=200)
-    parser.add_argument("--mails", type=int, default=25, help="of each of the 20 honest clients")
+    parser.add_argument("--hold", type=int, default=4000, help="silent ones, ten from each network")
+    parser.add_argument("--mails", type=int, default=25, help="of each of the 20 honest clients, in each storm")
     given = parser.parse_args()
-    faults: list[str] = []
-
-    def told(what: str, value: str, fine: bool) -> None:
-        print(f"{what:58} {value:>22}  {'' if fine else 'TOO MUCH'}", flush=True)
-        if not fine:
-            faults.append(what)
-
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        authority = TestCa(folder)
-        backend = stack.enter_context(recorder(authority.issue(BACKEND_NAME), folder / "taken"))
-        gateway = stack.enter_context(serving(place(folder / "site", backend, authority)))
-        honest(gateway.port, 20, 5)
-        start = descriptors(gateway, backend)
-        calm = honest(gateway.port, 20, given.mails)
-        print(
-            f"undisturbed: p50 {quantile(calm, 0.5) * 1000:.0f} ms, p99 {quantile(calm, 0.99) * 1000:.0f} ms",
-            flush=True,
-        )
-        plain, tls = (
-            cost(gateway, backend, Storm(idle=given.idle), start),
-            cost(gateway, backend, Storm(tls=given.tls), start),
-        )
-        told("memory of an idle connection, KiB", f"{plain / 1024:.1f}", plain <= IDLE_LIMIT)
-        told("memory of an idle connection inside TLS, KiB", f"{tls / 1024:.1f}", tls <= TLS_LIMIT)
-        base = resident(gateway)
-        with raging(gateway.port, Storm(given.idle, 0, given.drip, given.flood)) as account:
-            time.sleep(2)
-            rough = honest(gateway.port, 20, given.mails)
-        print(
-            f"in the storm: p50 {quantile(rough, 0.5) * 1000:.0f} ms, p99 {quantile(rough, 0.99) * 1000:.0f} ms",
-            flush=True,
-        )
-        print(f"the storm: {account[0] if account else '?'}", flush=True)
-        slower = quantile(rough, 0.99) / quantile(calm, 0.99)
-        told("p99 of honest clients, times the undisturbed", f"{slower:.1f}", slower <= SLOWER_LIMIT)
-        left = settled(gateway, backend, start) - start
-        told("descriptors more than before", str(left), left <= 0)
-        grown = (resident(gateway) - base) / 1e6
-        told("memory more than before, MB, both workers", f"{grown:.1f}", grown < 16)
-        arrived = len(backend.records())
-        told(
-            "honest mails that did not arrive",
-            str(20 * (5 + 2 * given.mails) - arrived),
-            arrived == 20 * (5 + 2 * given.mails),
-        )
-        if noise := [line for line in gateway.log if line.get("level") == "error"]:
-            told("errors in the log", str(noise[:2]), False)
-    return 1 if faults else 0
+    found = Findings()
+    for part, connections in ((storms, 20_000), (siege, SIEGED)):
+        with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+            folder = Path(name)
+            authority = TestCa(folder)
+            backend = stack.enter_context(recorder(authority.issue(BACKEND_NAME), folder / "taken"))
+            gateway = stack.enter_context(serving(place(folder / "site", backend, authority, connections)))
+            part(found, gateway, backend, given)
+    return 1 if found.faults else 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """A crowd that means no good: idle, dripping and flooding connections, from as many networks as one likes.
 
 A process of its own, so that its work is not measured with the gateway's: `python -m tests.bench.storm PORT --idle N
---tls N --drip N --flood N`. Says "ready" when all stand, ends at the end of its input and says what it did. Runs nice:
-on one machine it would else take from everybody the time that a real crowd spends elsewhere.
+--tls N --drip N --flood N --hold N`. Says "ready" when all stand, ends at the end of its input and says what it did.
+Runs nice: on one machine it would else take from everybody the time that a real crowd spends elsewhere.
 """
 
 import argparse
@@ -94,7 +94,21 @@ class Crowd:
                 pass
             await asyncio.sleep(0.01)
 
-    async def gather(self, idle: int, tls: int, drip: int, flood: int) -> None:
+    async def hold(self, number: int) -> None:
+        """Takes a place and keeps silent, back at once when it is sent away; every 10 have a /24 of their own."""
+        source = f"127.{5 + number // 2500}.{number // 10 % 250}.{1 + number % 10}"
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))
+                banner = await reader.readline()
+                self.did["held" if banner.startswith(b"220") else "refused at the banner"] += 1
+                await reader.read()
+                writer.close()
+            except OSError:
+                pass
+            await asyncio.sleep(0.5)
+
+    async def gather(self, idle: int, tls: int, drip: int, flood: int, hold: int) -> None:
         """Everybody comes; returns when they stand."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -104,16 +118,20 @@ class Crowd:
             await asyncio.gather(*(self.idle(n, 2, context) for n in range(start, min(tls, start + 50))))
         self._tasks = [asyncio.ensure_future(self.drip(n)) for n in range(drip)]
         self._tasks += [asyncio.ensure_future(self.flood(n)) for n in range(flood)]
+        for number in range(hold):
+            self._tasks.append(asyncio.ensure_future(self.hold(number)))
+            if number % 100 == 99:
+                await asyncio.sleep(0.05)
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.bench.storm")
     parser.add_argument("port", type=int)
-    for kind in ("idle", "tls", "drip", "flood"):
+    for kind in ("idle", "tls", "drip", "flood", "hold"):
         parser.add_argument(f"--{kind}", type=int, default=0)
     given = parser.parse_args()
     crowd = Crowd(given.port)
-    await crowd.gather(given.idle, given.tls, given.drip, given.flood)
+    await crowd.gather(given.idle, given.tls, given.drip, given.flood, given.hold)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     print(dict(crowd.did), flush=True)

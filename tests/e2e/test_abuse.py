@@ -21,3 +21,18 @@ def test_honest_mail_arrives_in_a_storm(tmp_path: Path, authority: TestCa, leaf:
         assert len(backend.records()) == 5 * 3 + 5 * 6
         assert not [line for line in gateway.log if line.get("level") == "error"]
         assert not gateway.noise
+
+
+def test_who_only_holds_connections_keeps_nobody_out(tmp_path: Path, authority: TestCa, leaf: Pair) -> None:
+    with (
+        recorder(leaf, tmp_path / "taken") as backend,
+        serving(place(tmp_path / "site", backend, authority, connections=60)) as gateway,
+    ):
+        honest(gateway.port, 10, 5)  # each worker has opened what it opens once
+        start = descriptors(gateway, backend)
+        with raging(gateway.port, Storm(hold=120)) as account:
+            honest(gateway.port, 5, 3, strangers=True)
+        assert "'held'" in "".join(account)
+        assert settled(gateway, backend, start) <= start, "all descriptors are back"
+        assert len(backend.records()) == 10 * 5 + 5 * 3
+        assert not [line for line in gateway.log if line.get("level") == "error"]
