@@ -10,6 +10,7 @@ import sys
 import typer
 
 from gateway import __version__
+from gateway import log as logging
 from gateway.cli import (
     check,
     config,
@@ -62,6 +63,7 @@ def main() -> None:
     """The console script. Faults are one clear line each, never a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows escapes
+    logging.configure("warning")  # on standard error: standard output is for programs
     try:
         app()
     except ConfigError as fault:

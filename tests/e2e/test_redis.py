@@ -161,6 +161,9 @@ def test_a_gateway_starts_without_redis(tmp_path: Path, authority: TestCa, backe
     with redis_server(tmp_path / "redis") as server:
         server.kill()
         place = site(tmp_path / "site", backend.port, authority, state=server.url)
+        listed = run("recipients", "list", "--json", "-c", str(place.file))
+        assert (listed.returncode, listed.stdout) == (1, "")
+        assert f"gatepost: {server.url}: " in listed.stderr
         with serving(place) as gateway:
             assert delivered(gateway) == 250
             assert gateway.stop() == 0
