@@ -1,4 +1,5 @@
-"""`python -m tests.fuzz.mutants`: is `conversation` any good? Each of these bugs, put into a copy, must be found.
+"""`python -m tests.fuzz.mutants`: are `conversation` and `backend` any good? Each of these bugs, put into a copy, must
+be found.
 
 One process a mutant, at most `--seconds` each. Status 1 when one was not found, or the code is no longer what it was
 (then the mutant is to be written anew).
@@ -18,12 +19,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """In that file of `gateway`, `old` stands once and becomes `new`."""
+    """In that file of `gateway`, `old` stands once and becomes `new`; `target` is to find it."""
 
     what: str
     file: str
     old: str
     new: str
+    target: str = "conversation"
 
 
 MUTANTS = (
@@ -108,6 +110,35 @@ MUTANTS = (
     Mutant(
         "forged results are passed on", "dress.py", "if place not in proven and claims(field, hostname)", "if False"
     ),
+    Mutant(
+        "a reply before it is due",
+        "relay/wire.py",
+        "                if self._due == 0:\n",
+        "                if False:\n",
+        "backend",
+    ),
+    Mutant(
+        "any reply to the dot is a yes",
+        "relay/client.py",
+        "is Step.DOT and self.response.code == 250",
+        "is Step.DOT",
+        "backend",
+    ),
+    Mutant("354 to the dot is a yes", "relay/fate.py", "Step.DOT: (250,)", "Step.DOT: (250, 354)", "backend"),
+    Mutant(
+        "no TLS where none is offered",
+        "relay/client.py",
+        'raise Untrusted("STARTTLS is not offered")',
+        "return cls(wire, endpoint, offered, hostname)",
+        "backend",
+    ),
+    Mutant(
+        "codes of one reply differ",
+        "relay/response.py",
+        "if self._lines and code != self._code:",
+        "if False:",
+        "backend",
+    ),
 )
 
 
@@ -126,19 +157,10 @@ def found(mutant: Mutant, seconds: float, seed: int) -> float | None:
     """How long it took to find it; `None` when it was not found in time."""
     with tempfile.TemporaryDirectory(prefix="gatepost-mutant-") as folder:
         planted(mutant, Path(folder))
-        words = [
-            "-m",
-            "tests.fuzz.run",
-            "--seconds",
-            str(seconds),
-            "--seed",
-            str(seed),
-            "--keep",
-            folder,
-            "conversation",
-        ]
+        bounds = ["--seconds", str(seconds), "--seed", str(seed), "--keep", folder]
+        words = [sys.executable, "-m", "tests.fuzz.run", *bounds, mutant.target]
         started = time.monotonic()
-        run = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+        run = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
         if run.returncode not in {0, 1} or (run.returncode and "BROKEN" not in run.stdout):
             raise RuntimeError(run.stdout + run.stderr)
         return time.monotonic() - started if run.returncode else None
