@@ -25,6 +25,7 @@ from gateway.mail.terms import Unavailable
 from gateway.smtp.census import Census
 from gateway.smtp.connection import GOING_DOWN, Connection
 from gateway.smtp.door import Door
+from gateway.smtp.ebb import Ebb
 from gateway.smtp.handler import Deadlines, Handler, Settings
 from gateway.smtp.harvest import Harvest
 from gateway.smtp.patience import SILENCE_SECONDS
@@ -60,6 +61,7 @@ class Edge:
         self._silent: dict[Connection, float] = {}  # strangers that we wait for, the longest silent first; since when
         self._harvest = Harvest()
         self._pulse = Pulse()
+        self._ebb = Ebb()
         self._tasks: set[asyncio.Task[None]] = set()
         self._doors: list[Door] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -215,6 +217,7 @@ class Edge:
         # One timer for all: a timer of its own costs each connection memory, and each command a cancel and a set.
         try:
             self.sweep()
+            self._ebb.seen(len(self.connections))
         except Exception:  # one connection's bug must not end the deadlines of all
             log.exception("sweep crashed")
         times = self.settings.deadlines

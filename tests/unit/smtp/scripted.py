@@ -19,6 +19,8 @@ from gateway.smtp.census import Census
 from gateway.smtp.events import Rules, StartTlsMode
 from gateway.smtp.server import Edge, Settings
 
+_TCP_REPAIR = 19  # of Linux, for root
+
 
 class House:
     """Accepts everything, remembers it, and waits or breaks where a test says so (`at`: the word of a command)."""
@@ -179,6 +181,13 @@ class Client:
         wire = self.writer.get_extra_info("socket")
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
+
+    def lose_power(self) -> None:
+        """Gone without a segment more, neither FIN nor reset; where the kernel does not let us, merely silent."""
+        wire = self.writer.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            wire.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+            self.writer.transport.abort()
 
     async def close(self) -> None:
         self.writer.close()

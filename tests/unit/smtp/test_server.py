@@ -147,6 +147,66 @@ def test_other_workers_count() -> None:
     asyncio.run(talk())
 
 
+@pytest.mark.parametrize("where", ["banner", "greeted", "transaction", "data", "chunk", "our work"])
+def test_a_client_that_lost_its_power_is_cut_by_the_deadlines(where: str, run: Run) -> None:
+    async def talk() -> None:
+        async with door(settings=PATIENCE) as place:
+            client = await place.connect()
+            if where == "greeted":
+                assert await client.say(b"EHLO a\r\n") == "250"
+            elif where != "banner":
+                await client.begin(data=where in {"data", "our work"})
+            if where == "chunk":
+                assert await client.say(b"BDAT 3\r\nA: ") == "250 2.0.0"
+            if where == "our work":
+                place.house.gates["data"] = asyncio.Event()
+                client.send(b"A: b\r\n.\r\n")
+                assert await place.house.reached.get() == "data"
+            client.lose_power()
+            if where == "our work":
+                await place.elapse(1000)
+                assert place.edge.connections, "our time is not the client's"
+                place.house.gates["data"].set()
+                await place.until(lambda: place.house.messages != [])
+            else:
+                assert place.edge.connections
+            await place.elapse(31)
+            await place.elapse(LINGER_SECONDS + 0.1)  # our last word, which nobody reads
+            await place.until(lambda: not place.edge.connections)
+            assert place.edge.census.total() == place.edge.census.held() == 0
+            assert place.house.happened[-1] == "disconnected"
+            await client.close()
+
+    run(talk())
+
+
+def test_a_client_that_never_reads_is_cut_by_the_deadlines(run: Run) -> None:
+    async def talk() -> None:
+        async with door(settings=PATIENCE) as place:
+            deaf = socket.socket()
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            deaf.connect(("127.0.0.1", place.port))
+            deaf.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(deaf, b"EHLO a\r\n")
+            await place.until(lambda: "greeted a ESMTP" in place.house.happened)
+            await loop.sock_sendall(
+                deaf, b"MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\n" + b"BDAT 0\r\n" * 9000
+            )
+            (connection,) = place.edge.connections
+            for _ in range(100):  # as often as it takes: the kernel's buffers are elastic
+                if connection._choked:
+                    break
+                await asyncio.sleep(0.01)
+            await place.elapse(31)
+            await place.elapse(LINGER_SECONDS + 0.1)
+            await place.until(lambda: not place.edge.connections)
+            assert "aborted: timeout" in place.house.happened or "aborted: connection lost" in place.house.happened
+            deaf.close()
+
+    run(talk())
+
+
 async def _timed_out(place: Door, client: Client) -> None:
     assert await client.all_replies() == ["421 4.4.2"]
     await client.close()
