@@ -182,3 +182,14 @@ def test_a_partner_must_show_its_certificate(world: World, tmp_path: Path) -> No
         ["a.partner.example"],
         "",
     )
+
+
+def test_a_reload_brings_another_authority(world: World, tmp_path: Path) -> None:
+    """The last one here: the partners' authority is no longer believed, from the next handshake on."""
+    (tmp_path / "new.pem").write_bytes(make("New Partners", ca=True).pem)
+    for listener in world.site.configuration["listeners"]:
+        listener["client_certificates"] = {"ca": str(tmp_path / "new.pem")}
+    world.site.write()
+    assert world.gateway.reload() == ""
+    with s_client(world.port(0), "-starttls", "smtp", *certificate(tmp_path, world.chains["ours"])) as speaker:
+        assert deliver(speaker, "reload", "a@partner.example").startswith("450 4.7.1 Please show your certificate")

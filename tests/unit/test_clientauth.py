@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import SSL
 
 from gateway.clientauth import Asking, Conversation
 from gateway.files import DiskFiles
@@ -446,3 +447,41 @@ def test_the_same_authority_twice(world: World, tmp_path: Path) -> None:
     pair = chain_file(tmp_path, "x", make(NAME, world.root))
     (tmp_path / "twice.pem").write_bytes(world.root.pem * 2)
     server_context([(pair.certificate, pair.key)], DiskFiles(), ask=True, client_ca=tmp_path / "twice.pem")
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_who_renegotiates_gets_an_alert_and_no_work(world: World, asks: bool) -> None:
+    """TLS 1.2, by the client: of our flight with its signature nothing is made (RFC 5246 section 7.2.2)."""
+    pair = chain_file(world.folder, "plain", make(NAME, world.root))
+    server = world.asking() if asks else server_context([(pair.certificate, pair.key)], DiskFiles())
+    made = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    made.set_max_proto_version(SSL.TLS1_2_VERSION)
+    client = SSL.Connection(made)
+    client.set_connect_state()
+    to_server, answered = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = server.wrap_bio(to_server, answered, server_side=True)
+
+    def flight() -> None:
+        """The client's next words go to the gateway."""
+        with contextlib.suppress(SSL.WantReadError):
+            client.do_handshake()
+        with contextlib.suppress(SSL.WantReadError):
+            while True:
+                to_server.write(client.bio_read(65536))
+
+    for _ in range(4):
+        flight()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            theirs.do_handshake()
+        if octets := answered.read():
+            client.bio_write(octets)
+    assert theirs.version() == "TLSv1.2"
+    assert client.renegotiate()
+    flight()
+    assert to_server.pending > 100, "a hello"
+    with pytest.raises(ssl.SSLWantReadError):
+        theirs.read(100)
+    assert 0 < answered.pending < 50, "an alert"
+    client.bio_write(answered.read())
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        client.do_handshake()
