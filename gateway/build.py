@@ -59,7 +59,9 @@ def plan(path: Path, files: Files, clock: Clock, *, today: bool) -> Plan:
     `today` false: the files were validated before, and a rule that has expired since must not stop a worker.
     """
     warnings: list[Problem] = []
-    config = load_config(path, files, warnings=warnings, now=clock.now())
+    # What lies on the disk where state and journal are to live is asked once: a worker that is started again serves
+    # without a journal.
+    config = load_config(path, files, warnings=warnings if today else None, now=clock.now())
     day = datetime.fromtimestamp(clock.now(), UTC).date() if today else None
     policy = load_policies(config.policies, config.lists, files, today=day)
     warnings += policy.warnings

@@ -54,6 +54,8 @@ class Child:
         self.starts = 0
         self.deaths = 0  # in a row
         self.since = 0.0  # epoch seconds of the last start
+        self.ended = ""  # how the last one did
+        self.again = 0.0  # epoch seconds of the next start, while there is no process
         self.gone = asyncio.Event()  # no process, and none will be started
         self._command = command
         self._changed = changed
@@ -160,7 +162,7 @@ class Child:
         self._buried(signal.Signals(-status).name if status < 0 else f"exit status {status}")
 
     def _buried(self, how: str) -> None:
-        pid, self._process = self.pid, None
+        pid, self._process, self.ended = self.pid, None, how
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -172,6 +174,7 @@ class Child:
             self.gone.set()
         else:
             wait = pause(self.deaths)
+            self.again = time.time() + wait
             log.warning("process ended, will be restarted", name=self.name, pid=pid, how=how, restart_in=wait)
             self._timer = self._loop.call_later(wait, self.start)
         self._changed(self, "died", {"pid": pid, "how": how})

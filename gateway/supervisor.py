@@ -312,9 +312,12 @@ class Supervisor:
 
     def _status(self) -> Message:
         workers = [
-            {"row": row, "pid": worker.pid, "ready": worker.ready, "starts": worker.starts, "since": worker.since}
+            {
+                "row": row, "pid": worker.pid, "ready": worker.ready, "starts": worker.starts, "since": worker.since,
+                "ended": worker.ended, "deaths": worker.deaths, "again": worker.again,
+            }
             for row, worker in enumerate(self._workers)
-        ]
+        ]  # fmt: skip
         return {
             "pid": os.getpid(),
             "started": self._started,

@@ -137,10 +137,13 @@ def _described(told: Message, workers: list[dict[str, object]], reload: dict[str
 
 
 def _worker(worker: dict[str, object], now: float) -> str:
-    if not worker["pid"]:
-        return f"{worker['row']}: not there, will be started again"
     state = "ready" if worker["ready"] else "starting"
-    return f"{worker['row']}: pid {worker['pid']}, {state}, for {span(now - _number(worker['since']))}"
+    told = f"{worker['row']}: pid {worker['pid']}, {state}, for {span(now - _number(worker['since']))}"
+    if not worker["pid"]:
+        told = f"{worker['row']}: not there, will be started again in {span(max(_number(worker['again']) - now, 0.0))}"
+    if not worker["ready"] and worker["deaths"]:
+        told += f"; died {worker['deaths']} times in a row, the last time with {worker['ended']}: the log says why"
+    return told
 
 
 def _number(value: object) -> float:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import running
 from gateway.orders import ordered
 
 WORKER = Path(__file__).with_name("fake_worker.py")
@@ -343,6 +344,22 @@ def test_orders_status(start: Start, line: Path) -> None:
     assert (status["revision"], status["draining"], status["restarts"]) == ("r1", False, 0)
     assert [worker["ready"] for worker in status["workers"]] == [True, True]  # type: ignore[attr-defined]
     assert told(line, "dance") == {"ok": False, "error": "no such order"}
+
+
+def test_status_of_a_worker_that_dies_again_and_again(start: Start, config: Path, line: Path) -> None:
+    supervisor = start(summary={"control": str(line)})
+    supervisor.event("process ready", 2)
+    write(config, summary={"control": str(line)}, die=True)  # who runs it serves on; who starts with it dies
+    assert told(line, "reload")["ok"]
+    os.kill(told(line, "status")["workers"][0]["pid"], signal.SIGKILL)  # type: ignore[index]
+    supervisor.event("process ended, will be restarted", 5)
+    dying, well = told(line, "status")["workers"]  # type: ignore[misc]
+    assert (dying["pid"], dying["ready"], dying["ended"], dying["deaths"]) == (0, False, "exit status 3", 5)
+    assert 0 < dying["again"] - time.time() <= 1.6
+    assert (well["ready"], well["ended"], well["deaths"]) == (True, "", 0)
+    assert "0: not there, will be started again in 1" in running._worker(dying, dying["again"] - 1.5)
+    assert "died 5 times in a row, the last time with exit status 3" in running._worker(dying, time.time())
+    assert "died" not in running._worker(well, time.time())
 
 
 def test_orders_reload_waits_for_the_outcome(start: Start, config: Path, line: Path) -> None:
