@@ -364,7 +364,8 @@ class Journey:
         self, stage: Stage, action: Action, reply: Reply, *, rule: str = "", because: str = "", recipient: str = ""
     ) -> Reply:
         reply = reply.with_id(self.tx.id)
-        self._record()
+        if recipient:  # what is said of the whole mail ends it, and then it is recorded
+            self._record()
         self.account.speak(stage, action.value, rule, reply, because=because, recipient=recipient)
         if recipient and self.house.journal is not None:
             self.account.write(self.house.journal)  # who reads the id in a bounce shall find it now

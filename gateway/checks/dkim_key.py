@@ -8,6 +8,7 @@ exponent costs seconds. Called by `checks/dkim` and `checks/arc`.
 import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -67,7 +68,8 @@ def usable(records: Iterable[bytes], key_type: str, hash_name: str, min_rsa_bits
         if number == _RECORD_LIMIT or len(keys) == _KEY_LIMIT:
             break
         try:
-            keys.append(_read(record, key_type, hash_name, min_rsa_bits))
+            read = _remembered if len(record) <= 2 * _KEY_OCTETS else _read
+            keys.append(read(record, key_type, hash_name, min_rsa_bits))
         except Refused as why:
             refusal = why
     if not keys:
@@ -96,6 +98,10 @@ def _read(record: bytes, key_type: str, hash_name: str, min_rsa_bits: int) -> Ke
         raise Refused(Result.PERMERROR, "the key is revoked")
     key = _ed25519(octets) if key_type == "ed25519" else _rsa(octets, min_rsa_bits)
     return Key(key, b"s" in taglist.listed(tags.get("t", b"")))
+
+
+#: OpenSSL prepares a key at its first use, and the same few sign all day.
+_remembered = lru_cache(maxsize=1000)(_read)
 
 
 def decoded(base64: bytes) -> bytes | None:
