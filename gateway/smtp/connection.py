@@ -287,7 +287,7 @@ class Connection(SMTP):
 
     def give_way(self) -> bool:
         """Ends the session for a newcomer's sake; not while we work for it, or a message of its comes in."""
-        if self._work is not None or self._leaving or self._dialogue.reading is not None:
+        if self._work is not None or self._leaving or self._dialogue.brings_mail:
             return False
         self._say(self._dialogue.hang_up(_DISPLACED, "displaced"))
         asyncio.get_running_loop().call_later(_DISPLACED_SECONDS, self._wire.abort)

@@ -83,6 +83,11 @@ class Dialogue:
         return self._intake.reading
 
     @property
+    def brings_mail(self) -> bool:
+        """True while a message comes that has a recipient; a chunk that nobody asked for is none."""
+        return self._envelope is not None and self._recipients > 0 and self._intake.reading is not None
+
+    @property
     def waiting_octets(self) -> int:
         """Octets received and not yet looked at, for backpressure."""
         return len(self._buffer)

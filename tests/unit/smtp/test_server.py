@@ -100,6 +100,24 @@ def test_who_sends_a_mail_or_waits_for_us_or_is_known_stays_in_a_full_house(run:
     run(talk())
 
 
+@pytest.mark.parametrize("words", [b"BDAT 9999999\r\n", b"MAIL FROM:<>\r\nBDAT 9999999\r\nA: b"])
+def test_a_chunk_that_nobody_asked_for_keeps_no_place(words: bytes) -> None:
+    async def talk() -> None:
+        async with door(settings=Settings(RULES, connections=1, greeting_delay=0.0)) as place:
+            inside = await place.connect()
+            assert await inside.say(b"EHLO a\r\n") == "250"
+            inside.send(words)
+            connection = next(iter(place.edge.connections))
+            await place.until(lambda: connection._dialogue.reading is not None)
+            place.clock.advance(1)
+            newcomer = await place.connect()
+            assert (await inside.all_replies())[-1] == "421 4.3.2"
+            for client in (inside, newcomer):
+                await client.close()
+
+    asyncio.run(talk())
+
+
 def test_a_network_over_its_own_limit_displaces_nobody() -> None:
     async def talk() -> None:
         settings = Settings(RULES, connections=1, connections_per_network=1, greeting_delay=0.0)
