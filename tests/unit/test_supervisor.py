@@ -357,7 +357,7 @@ def test_status_of_a_worker_that_dies_again_and_again(start: Start, config: Path
     assert (dying["pid"], dying["ready"], dying["ended"], dying["deaths"]) == (0, False, "exit status 3", 5)
     assert 0 < dying["again"] - time.time() <= 1.6
     assert (well["ready"], well["ended"], well["deaths"]) == (True, "", 0)
-    assert "0: not there, will be started again in 1" in running._worker(dying, dying["again"] - 1.5)
+    assert "0: not there, will be started again in 9s" in running._worker(dying, dying["again"] - 9)
     assert "died 5 times in a row, the last time with exit status 3" in running._worker(dying, time.time())
     assert "died" not in running._worker(well, time.time())
 
