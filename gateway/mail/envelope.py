@@ -46,6 +46,7 @@ class Session:
     certificate: ClientCertificate | None = None
     early_talker: bool = False
     told_helo: str = ""  # what a trusted proxy said that the client called itself
+    gone: bool = False  # the connection is lost: nobody will hear what is answered
 
 
 @dataclass(frozen=True, slots=True)

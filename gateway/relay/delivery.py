@@ -23,6 +23,7 @@ from gateway.mail.envelope import Recipient, Transaction
 from gateway.mail.reply import Reply
 from gateway.relay.client import Answer, Connection
 from gateway.relay.fate import (
+    Abandoned,
     Broken,
     Busy,
     Delivered,
@@ -110,9 +111,15 @@ class Relay:
         assert tx.message is not None
         recipients = tuple(tx.envelope.recipients) if recipient is None else (Recipient(recipient),)
         told = self._told(backend, tx, client_name)
-        mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed, told, before_dot)
+
+        def last_call(host: str) -> None:
+            _heard_by(tx)
+            if before_dot is not None:
+                before_dot(host)
+
+        mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed, told, last_call)
         with self._under_way():
-            fate = await self._deliver(backend, mail)
+            fate = await self._deliver(backend, tx, mail)
         if recipient is not None and isinstance(fate, Refused):
             return Refused(temporary(fate.reply), fate.why)
         return fate
@@ -147,8 +154,9 @@ class Relay:
             if not self._running:
                 self._idle.set()
 
-    async def _deliver(self, backend: str, mail: Outgoing) -> Fate:
+    async def _deliver(self, backend: str, tx: Transaction, mail: Outgoing) -> Fate:
         async def talk(connection: Connection) -> tuple[Answer | Reply, str]:
+            _heard_by(tx)
             host = str(connection.endpoint)
             unfit = mail.unfit(connection.features)
             if unfit is not None:
@@ -178,6 +186,12 @@ class Relay:
             if asked.verified or len(mail.recipients) > 1:
                 reply = temporary(reply)
         return Refused(reply, f"{host} refused at {answer.step.name}")
+
+
+def _heard_by(tx: Transaction) -> None:
+    """Raises `Abandoned` when the client that would hear the answer is gone."""
+    if tx.session.gone:
+        raise Abandoned("the client has gone")
 
 
 def _lifetimes(backend: Backend) -> Lifetimes | None:

@@ -108,6 +108,12 @@ class Congested(Broken):
     reply = Reply(451, "4.4.5", ("The mail server is busy; try again later",))
 
 
+class Abandoned(Broken):
+    """Our client is gone and the dot not said: it never heard a 250 and sends the mail again; now it would be twice."""
+
+    reply = Reply(451, "4.4.2", ("Connection closed by the client",))
+
+
 class InDoubt(Broken):
     """The connection broke after the dot: the backend may have the mail. The reply is that of the cause."""
 

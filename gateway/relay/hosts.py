@@ -17,7 +17,7 @@ from gateway.log import log
 from gateway.mail.terms import Unavailable
 from gateway.relay.addresses import Addresses
 from gateway.relay.client import Connection
-from gateway.relay.fate import Broken, Congested, InDoubt, Lost, Unreachable, Untrusted
+from gateway.relay.fate import Abandoned, Broken, Congested, InDoubt, Lost, Unreachable, Untrusted
 from gateway.relay.health import Health
 from gateway.relay.pool import Bounds, Pool
 from gateway.relay.targets import Endpoint, Target, Targets
@@ -63,6 +63,8 @@ class Hosts:
             untried.remove(target)
             try:
                 return await self._talk(target, Turn(deadline, len(untried)), talk)
+            except Abandoned:
+                raise
             except Broken as why:
                 if not isinstance(why, Congested):  # a busy host is well
                     self._failed(target.endpoint, why.why, began)
@@ -104,6 +106,8 @@ class Hosts:
                 if connection.transactions > carried and self._health.healed(target.endpoint):
                     log.info("backend host is back", backend=self.name, host=str(target.endpoint))
                 return outcome
+            except Abandoned:
+                raise
             except (Broken, TimeoutError) as why:
                 broken = why if isinstance(why, Broken) else Lost("the mail server is silent")
                 log.info("backend connection broke", backend=self.name, host=str(target.endpoint), why=broken.why)

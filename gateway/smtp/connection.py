@@ -121,7 +121,7 @@ class Connection(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self._gone:
-            self._gone = True
+            self._gone = self._session.gone = True
             self._dialogue.hang_up(_TOO_SLOW, "")  # frees what was read of a message
             if self._work is None:
                 self._farewell()

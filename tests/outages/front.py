@@ -4,6 +4,7 @@ that sees octets."""
 import asyncio
 import re
 import socket
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,7 +89,13 @@ class Client:
 
     def reset(self) -> None:
         """Goes without a word: a connection reset."""
+        linger = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._writer.transport.abort()
+
+    def half_close(self) -> None:
+        """Says that it will say no more, and listens on."""
+        self._writer.write_eof()
 
     async def close(self) -> None:
         self._writer.close()
@@ -165,6 +172,14 @@ deadlines: {{backend: {int(seconds * 1000)}ms}}
             entry = reader.get(transaction_id)
             assert entry is not None, transaction_id
             return entry.fate, entry.reply
+        finally:
+            reader.close()
+
+    def all_fates(self) -> list[str]:
+        """Of all mails in the journal's file, oldest first."""
+        reader = Reader(self._journal_file)
+        try:
+            return [entry.fate for _, entry in reader.after(0)]
         finally:
             reader.close()
 
