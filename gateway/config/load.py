@@ -169,6 +169,9 @@ def _doubts(config: Config, files: Files, now: float) -> Iterator[tuple[Loc, str
                 yield (*loc, "certificate"), what, "senders that verify (MTA-STS, DANE) will not deliver"
             if _open_to_all(pair.key):
                 yield (*loc, "key"), "every user of this machine can read the key", f"chmod 600 {pair.key}"
+        asked = listener.client_certificates
+        if asked and asked.ca and (said := pem.lifetime(files.read(asked.ca), now)):
+            yield ("listeners", index, "client_certificates", "ca"), said, "give the authority's new certificate"
     yield from _doubts_about_routes(config, files, now)
     yield from _doubts_about_numbers(config)
     yield from _doubts_about_state(config)

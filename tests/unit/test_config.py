@@ -249,6 +249,35 @@ def test_what_was_validated_loads_from_the_bundle_without_the_disk(tmp_path: Pat
     assert load_config(operator.file, BundleFiles(recording.bundle()), warnings=warnings) == config
 
 
+_PAIR = "tls: {certificate: mx.pem, key: mx.key}"
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "ca"),
+    [("off", False, None), ("ask", True, None), ("{}", True, None), ("{ca: ca.pem}", True, "ca.pem")],
+)
+def test_certificates_of_clients(written: str, asked: bool, ca: str | None, operator: Operator) -> None:
+    change = (_PAIR, f"{_PAIR}\n    client_certificates: {written}")
+    config = operator.loads(change)
+    assert operator.warnings == []
+    found = config.listeners[0].client_certificates
+    assert (found is not None) == asked
+    assert (found.ca.name if found and found.ca else None) == ca
+    assert _valid(MINIMAL.replace(*change))
+    again = operator.folder / "shown.yaml"
+    again.write_text(show(config), "utf-8")
+    assert load_config(again, DiskFiles()) == config
+    assert _valid(show(config))
+
+
+def test_an_authority_of_clients_that_expired(operator: Operator) -> None:
+    operator.loads((_PAIR, f"{_PAIR}\n    client_certificates: {{ca: expired.pem}}"))
+    (warning,) = operator.warned()
+    assert "client_certificates" not in warning
+    assert "expired on" in warning
+    assert warning.startswith("gatepost.yaml:5:31: ")
+
+
 def test_show_prints_what_loads_to_the_same(operator: Operator) -> None:
     config = operator.loads(
         ("  example.com: {backend: main}", '  "*.bücher.example": {backend: main}\n  example.com: {backend: main}'),
@@ -427,6 +456,8 @@ SCHEMA_REFUSES = [
     ("sqlite:state.db", '{redis: "http://x"}'),
     ("{backend: main}", "main"),
     ("  example.com:", "  '*':"),
+    ("tls: {certificate: mx.pem", "client_certificates: required\n    tls: {certificate: mx.pem"),
+    ("tls: {certificate: mx.pem", "client_certificates: {file: ca.pem}\n    tls: {certificate: mx.pem"),
 ]
 
 

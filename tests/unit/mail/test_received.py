@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.mail.address import Mailbox
-from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
+from gateway.mail.envelope import ClientCertificate, Envelope, Recipient, Session, Transaction
 from gateway.mail.received import received
 
 DATE = 1_700_000_000.0
@@ -45,6 +45,14 @@ def test_the_whole_field() -> None:
         b"\tfor <user@example.com>;\r\n"
         b"\tTue, 14 Nov 2023 22:13:20 +0000\r\n"
     )
+
+
+@pytest.mark.parametrize(("fault", "words"), [("", b"verified)"), ("cert has expired", b"not verified)")])
+def test_the_clients_certificate(fault: str, words: bytes) -> None:
+    tx = transaction(tls="TLSv1.3")
+    tx.session.certificate = ClientCertificate("ab" * 32, fault, () if fault else ("mail.example.net",))
+    field = received(tx, "mx.example.com", DATE)
+    assert b"\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384, client certificate " + words + b"\r\n" in field
 
 
 @pytest.mark.parametrize(
