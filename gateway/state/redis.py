@@ -13,8 +13,8 @@ Not for Redis Cluster: the keys belong together.
 """
 
 import functools
-import heapq
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -52,6 +52,8 @@ _SLICE = 2000
 #: Seconds by which a lifetime must grow to be worth a write.
 _RENEWAL = 3600.0
 _SCAN = 1000
+#: What means something in a pattern of Redis.
+_GLOB = re.compile(r"[][*?\\^]")
 
 Value = bytes | int | None
 
@@ -59,11 +61,11 @@ Value = bytes | int | None
 class RedisStore:
     """A `Store` in a Redis; one object a process. Making it asks nothing: mail flows while Redis is away."""
 
-    def __init__(self, where: config.Redis, clock: Clock, *, rows: int = 200_000) -> None:
+    def __init__(self, where: config.Redis, clock: Clock, *, rows: int = 200_000, seconds: float = _SECONDS) -> None:
         self.threads: Executor | None = ThreadPoolExecutor(_THREADS, thread_name_prefix="redis")
         self._rows = rows
         self._breaker = Breaker(where.redis.place, clock)
-        self._redis = Redis(connection_pool=_pool(where))
+        self._redis = Redis(connection_pool=_pool(where, seconds))
         self._scripts = {name: self._redis.register_script(text) for name, text in scripts.ALL.items()}
 
     # The greylist
@@ -120,25 +122,25 @@ class RedisStore:
     def recipient_list(
         self, now: float, *, backend: str = "", match: str = "", limit: int = 1000, offset: int = 0
     ) -> list[RecipientRow]:
-        found = heapq.nsmallest(
-            limit + offset, self._recipients(now, backend, match), key=lambda row: (row.backend, row.address)
-        )
-        return found[offset:]
+        found = sorted(self._recipients(now, backend, match))
+        return [RecipientRow(*row) for row in found[offset : offset + limit]]
 
     def recipient_forget(self, now: float, *, backend: str = "", match: str = "") -> int:
-        rows = self._recipients(now, backend, match)
+        pairs = (_pair(whose, address) for whose, address, *_ in self._recipients(now, backend, match))
         gone = 0
-        while some := [_pair(row.backend, row.address) for row in itertools.islice(rows, _SCAN)]:
+        while some := [*itertools.islice(pairs, _SCAN)]:
             gone += int(self._run("omit", [*some])[0])
         return gone
 
-    def _recipients(self, now: float, backend: str, match: str) -> Iterator[RecipientRow]:
+    def _recipients(self, now: float, backend: str, match: str) -> Iterator[tuple[str, str, bool, float]]:
+        """Backend, address, whether it is known, until when. Redis sieves; the last word is ours."""
+        pattern = f"{_GLOB.sub(_escaped, backend) or '*'} *{_GLOB.sub(_escaped, match)}"
         for key, known in ((scripts.KNOWN, True), (scripts.UNKNOWN, False)):
-            for pair, until in self._scanned(key, self._redis.zscan):
+            for pair, until in self._scanned(key, functools.partial(self._redis.zscan, match=pattern)):
                 whose, _, address = pair.decode(errors="replace").partition(" ")
                 matches = match in ("", address, address.rpartition("@")[2]) and backend in ("", whose)
                 if until > now and matches:
-                    yield RecipientRow(whose, address, known, until)
+                    yield whose, address, known, until
 
     # MTA-STS policies
 
@@ -217,7 +219,7 @@ class RedisStore:
                 return
 
 
-def _pool(where: config.Redis) -> ConnectionPool:
+def _pool(where: config.Redis, seconds: float) -> ConnectionPool:
     url = where.redis
     tls: dict[str, Any] = {}  # as the client's own keywords are typed
     if url.tls:
@@ -229,8 +231,8 @@ def _pool(where: config.Redis) -> ConnectionPool:
         db=url.database,
         username=url.user or None,
         password=where.password or None,
-        socket_timeout=_SECONDS,
-        socket_connect_timeout=_SECONDS,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
         # Its own habit is ten seconds of retries. Once, and only where the connection had died: what hangs, hangs.
         retry=Retry(NoBackoff(), 1, supported_errors=(Lost,)),
         **tls,
@@ -239,6 +241,10 @@ def _pool(where: config.Redis) -> ConnectionPool:
 
 def _text(value: str | bytes | float) -> str | bytes:
     return repr(value) if isinstance(value, int | float) else value
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\{found[0]}"
 
 
 def _member(key: GreylistKey) -> bytes:

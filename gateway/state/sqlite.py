@@ -216,16 +216,7 @@ class SqliteStore:
 
     def remember_policy(self, domain: str, row: PolicyRow) -> None:
         with self._file.asked("remember_policy") as database:
-            database.execute(
-                """INSERT INTO policy VALUES (?, ?, ?, ?) ON CONFLICT (domain) DO UPDATE
-                SET id = excluded.id, text = excluded.text, expires = excluded.expires""",
-                (domain, row.id, row.text, row.until),
-            )
-            database.execute(
-                """DELETE FROM policy WHERE domain IN (SELECT domain FROM policy ORDER BY expires
-                LIMIT max(0, (SELECT count(*) FROM policy) - ?))""",
-                (POLICIES,),
-            )
+            database.execute("INSERT OR REPLACE INTO policy VALUES (?, ?, ?, ?)", (domain, row.id, row.text, row.until))
 
     # Senders that we had mail from
 
@@ -281,11 +272,15 @@ class SqliteStore:
             ).rowcount
         # These have no age. The rate that is free again first goes first, so a flood of keys spares those it limits;
         # of senders the one that was silent for the longest.
-        for table, order in (("rate", "due"), ("sender", "expires")):
-            over = database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] - self._rows  # noqa: S608
+        for table, key, order, most in (
+            ("rate", "key", "due", self._rows),
+            ("sender", "key", "expires", self._rows),
+            ("policy", "domain", "expires", POLICIES),
+        ):
+            over = database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] - most  # noqa: S608
             if over > 0:
                 gone += database.execute(
-                    f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table} ORDER BY {order} LIMIT ?)",  # noqa: S608
+                    f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} ORDER BY {order} LIMIT ?)",  # noqa: S608
                     (min(over, _SLICE),),
                 ).rowcount
         return gone

@@ -53,7 +53,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_show() -> None:
     code, said = run("show", "sue@EXAMPLE.com", "no@example.com", "else@example.com", "@example.com")
     assert code == 0
-    assert re.sub(r"for 1m (39|40)s", "for 1m 40s", said).splitlines() == [
+    assert re.sub(r"for 1m \d+s", "for 1m 40s", said).splitlines() == [
         "sue@EXAMPLE.com  backend main: known, for 1m 40s",
         "no@example.com  backend main: not known, for 1m 40s",
         "else@example.com  backend main: not asked lately",

@@ -210,6 +210,10 @@ def test_recipients_are_listed_and_forgotten(store: Store) -> None:
     assert everybody[-2:] == ["u@a.y.example", 'u"01@y.example']
     assert listed(limit=10) + listed(limit=10, offset=10) + listed(limit=20, offset=20) == everybody
     assert listed(backend="more") == ['u"01@y.example']
+    store.remember_recipient("main", "[u]*?@z.example", True, NOW + 10)
+    assert listed(match="[u]*?@z.example") == ["[u]*?@z.example"]  # no pattern
+    assert listed(match="u*@y.example") == listed(match="*") == listed(backend="*") == []
+    assert store.recipient_forget(NOW, match="z.example") == 1
     assert listed(backend="none") == listed(match="example") == []
     assert listed(match="a.y.example") == ["u@a.y.example"]
     assert listed(match="u07@y.example") == ["u07@y.example"]
@@ -248,7 +252,8 @@ def test_policies(store: Store) -> None:
     for number in range(POLICIES + 50):
         store.remember_policy(f"y{number}.example", PolicyRow("1", "t", NOW + number))
     assert store.policy(f"y{POLICIES + 49}.example", NOW) is not None
-    assert store.purge(NOW + 2 * POLICIES) <= POLICIES
+    store.purge(NOW - 1)
+    assert store.purge(NOW + 2 * POLICIES) == POLICIES
 
 
 def test_senders(store: Store) -> None:
