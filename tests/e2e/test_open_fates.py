@@ -77,6 +77,8 @@ def explained(place: Site, entry: Tree) -> None:
     assert "was sent the final dot, and the gateway ended before it wrote down the answer" in shown.stdout
     told = run("policy", "explain", entry["id"], "-c", str(place.file))
     assert told.returncode == 0, told
+    replayed = run("policy", "replay", "-c", str(place.file), "--policies", str(place.policies), "--json")
+    assert replayed.returncode == 0, replayed
 
 
 def test_a_killed_worker_leaves_an_unknown_fate(place: Site, backend: Recorder) -> None:
