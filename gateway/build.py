@@ -165,6 +165,7 @@ def settings_of(
             limits.recipients,
             starttls or listener.starttls,
             chunking,
+            limits.messages,
         ),
         limits.connections,
         limits.connections_per_network,

@@ -123,6 +123,8 @@ class Limits(Model):
     """The largest message (SIZE)."""
     recipients: Annotated[Count, Field(le=100_000)] = 100
     """The most recipients of a message."""
+    messages: Annotated[Count, Field(le=1_000_000)] = 10_000
+    """The most messages of a session."""
     connections: Annotated[Count, Field(le=1_000_000)] = 2000
     """The most connections, over all workers."""
     connections_per_network: Annotated[Count, Field(le=1_000_000)] = 50

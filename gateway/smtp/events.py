@@ -19,7 +19,7 @@ StartTlsMode = Literal["offered", "required", "off"]
 class Rules:
     """What a door allows: our name, the limits (octets a message, recipients a transaction), STARTTLS.
 
-    `chunking`: CHUNKING is offered; BDAT is taken from whoever says it all the same.
+    `chunking`: CHUNKING is offered; BDAT is taken from whoever says it all the same. `messages`: of a session.
     """
 
     hostname: str
@@ -27,6 +27,7 @@ class Rules:
     recipients: int = 100
     starttls: StartTlsMode = "off"
     chunking: bool = True
+    messages: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,9 @@ class Dialogue:
             raise sequence("EHLO first")
         if self._envelope is not None:
             raise sequence("One MAIL at a time")
-        return self._wait(Mail(grammar.mail(argument, esmtp=self._esmtp, size_limit=self._rules.message)))
+        envelope = grammar.mail(argument, esmtp=self._esmtp, size_limit=self._rules.message)
+        too_many = self._tally.mail(self._rules.messages)
+        return self.hang_up(too_many, "") if too_many else self._wait(Mail(envelope))
 
     def _rcpt(self, argument: bytes) -> Event:
         self._before_content()

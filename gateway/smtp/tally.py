@@ -12,10 +12,10 @@ _MAIL_COMMANDS = frozenset({b"MAIL", b"RCPT", b"DATA", b"BDAT"})
 class Tally:
     """Each method counts, and gives the 421 that is due or `None`."""
 
-    __slots__ = ("_errors", "_idle", "_rcpt")
+    __slots__ = ("_errors", "_idle", "_messages", "_rcpt")
 
     def __init__(self) -> None:
-        self._errors = self._idle = self._rcpt = 0
+        self._errors = self._idle = self._messages = self._rcpt = 0
 
     def error(self, reply: Reply) -> Reply | None:
         """A command was refused with this reply."""
@@ -33,8 +33,17 @@ class Tally:
         self._rcpt += 1
         return Reply(421, "4.7.0", ("Too many recipients",)) if self._rcpt > RCPT_COMMANDS_FACTOR * allowed else None
 
+    def mail(self, allowed: int) -> Reply | None:
+        """A MAIL came in a session that may bring so many messages; those that were begun count."""
+        return (
+            Reply(421, "4.7.0", ("Too many messages, come back with the others",))
+            if self._messages >= allowed
+            else None
+        )
+
     def opened(self) -> None:
         """A transaction began."""
+        self._messages += 1
         self._rcpt = 0
 
     def message(self) -> None:
@@ -42,5 +51,5 @@ class Tally:
         self._idle = 0
 
     def begun_anew(self) -> None:
-        """TLS: all that was said is forgotten; errors are not."""
+        """TLS: all that was said is forgotten; errors and messages are not."""
         self._idle = self._rcpt = 0

@@ -1,5 +1,7 @@
 """Dialogues as conversations: what the client says on the left, what happens on the right."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -385,6 +387,19 @@ def test_a_message_of_chunks_over_the_limit() -> None:
     assert talk.say(b"x" * 4400 + b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n") == ["552 5.3.4", "503 5.5.1", "250 2.0.0"]
     assert talk.messages == []
     assert talk.ended == ["content refused: The message is larger than 1000 octets"]
+
+
+def test_messages_of_a_session_are_bounded() -> None:
+    talk = Talk(replace(RULES, messages=2))
+    assert talk.say(b"EHLO a\r\n") == ["250"]
+    refused = b"MAIL FROM:<no@a.example>\r\nMAIL FROM:<\r\n"
+    assert talk.say(refused * 3) == ["550 5.7.1", "501 5.1.7"] * 3, "those never were"
+    assert talk.say(b"MAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n")[-1] == "354"
+    assert talk.say(b".\r\nNOOP\r\n") == ["250 2.0.0"] * 2
+    assert talk.say(b"STARTTLS\r\n") == ["220 2.0.0"]
+    assert talk.say(b"EHLO a\r\n") == ["250"]
+    assert talk.say(b"MAIL FROM:<>\r\n") == ["421 4.7.0"]
+    assert talk.closed
 
 
 def test_smuggling_by_chunks_is_refused_and_closes() -> None:
