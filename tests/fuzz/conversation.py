@@ -6,7 +6,9 @@ at once the connection is closed (RFC 2920), so that a whole turn may end earlie
 """
 
 import contextlib
+import itertools
 import random
+import re
 import zlib
 from pathlib import Path
 
@@ -18,14 +20,14 @@ from tests.fuzz.rig.speech import spoken
 from tests.fuzz.rig.visit import Manner, Outcome, Script, place
 from tests.fuzz.rig.words import TOKENS
 
-__all__ = ["CORPUS", "SEEDS", "TOKENS", "one", "shape", "spoken"]
+__all__ = ["CORPUS", "SEEDS", "TOKENS", "one", "shapes", "spoken"]
 
 #: What `grow` found: inputs that lead to different conversations, one a line.
 CORPUS = Path(__file__).parent / "corpus" / "conversation.txt"
 SEEDS = list(SPOKEN)
 with contextlib.suppress(FileNotFoundError):
     SEEDS += [bytes.fromhex(line) for line in CORPUS.read_text("ascii").split()]
-#: The input of the last call of `one`, and how it went as a whole: `grow` asks for its shape next.
+#: The input of the last call of `one`, and how it went as a whole: `grow` asks for its shapes next.
 _LAST: list[tuple[bytes, Reference]] = []
 
 
@@ -102,9 +104,9 @@ def vanished(script: Script, single: Outcome, chance: random.Random) -> None:
     assert len(outcome.sent) <= len(mails)
 
 
-def shape(data: bytes) -> str:
-    """What kind of conversation it is, for `grow`: commands and replies in their order, repetitions once."""
+def shapes(data: bytes) -> set[str]:
+    """What follows what, for `grow`: each command or content with its reply, and the next one."""
     known = [reference for seen, reference in _LAST if seen == data]
     reference = known[0] if known else judged(Script.parse(data), Manner("whole"), "always")[1]
-    words = [word for at, word in enumerate(reference.how) if reference.how[at - 1 : at] != [word]]
-    return f"{data[:1]!r} {' '.join(words[:14])}"
+    steps = re.findall(r"\S* ?\d{3}[.\d]*", " ".join(reference.how))
+    return {f"{step}, {following}" for step, following in itertools.pairwise([data[:1].decode("latin-1"), *steps])}

@@ -107,7 +107,7 @@ def told(turns: list[list[bytes]]) -> list[object]:
     return events
 
 
-def shape(data: bytes) -> str:
+def shapes(data: bytes) -> set[str]:
     """What kind of conversation it is, for `grow`: events and reply codes in their order, repetitions once."""
     words: list[str] = []
     for event in told([[turn] for turn in data.split(b"|")]):
@@ -115,7 +115,7 @@ def shape(data: bytes) -> str:
         word = f"{type(event).__name__}{reply.code if reply else ''}"
         if words[-1:] != [word]:
             words.append(word)
-    return " ".join(words[:12])
+    return {" ".join(words[:12])}
 
 
 def one(data: bytes) -> None:

@@ -1,8 +1,8 @@
 """`python -m tests.fuzz.grow dialogue --seconds 1200`: fuzzes one target and keeps what is new of its kind.
 
-The target gives `shape(data) -> str`, what kind of input it is, and `CORPUS`, the file for those of new kinds, shortest
-first, one a line in hexadecimal; they are its seeds from then on. The file is bounded. Status 1 when something broke:
-that is kept as `run` keeps it.
+The target gives `shapes(data) -> set[str]`, what is peculiar to an input, and `CORPUS`, the file for those with
+something new, shortest first, one a line in hexadecimal; they are its seeds from then on. The file is bounded. Status
+1 when something broke: that is kept as `run` keeps it.
 """
 
 import argparse
@@ -10,12 +10,13 @@ import importlib
 import random
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.fuzz import run
 from tests.fuzz.run import breaks, grown, smaller, targets
 
-MOST_INPUTS, MOST_OCTETS = 400, 60_000
+MOST_INPUTS, MOST_OCTETS = 400, 100_000
 
 
 def main() -> int:
@@ -41,18 +42,18 @@ def main() -> int:
             run.keep(target, data)
             print(f"seed {seed}, after {count} inputs, on {data!r}:\n{breaks(target, data)}")
             return 1
-        kind = module.shape(data)
-        known = kinds.get(kind)
-        if known is None or len(data) < len(known):
-            kinds[kind] = data
-            if known is None and len(data) < 600:
-                seeds.append(data)
-    keep(module.CORPUS, list(kinds.values()))
-    print(f"seed {seed}: {count} inputs, {len(kinds)} kinds, nothing found")
+        shapes = module.shapes(data)
+        if not shapes <= kinds.keys() and len(data) < 600:
+            seeds.append(data)
+        for shape in shapes:
+            if shape not in kinds or len(data) < len(kinds[shape]):
+                kinds[shape] = data
+    keep(module.CORPUS, set(kinds.values()))
+    print(f"seed {seed}: {count} inputs, {len(kinds)} shapes, nothing found")
     return 0
 
 
-def keep(file: Path, inputs: list[bytes]) -> None:
+def keep(file: Path, inputs: Collection[bytes]) -> None:
     """Writes the shortest of them, as many as fit."""
     lines, room = [], MOST_OCTETS
     for data in sorted(inputs, key=lambda one: (len(one), one))[:MOST_INPUTS]:

@@ -70,6 +70,25 @@ MUTANTS = (
         "        self._forget()\n        self._pending = event",
         "        self._pending = event",
     ),
+    Mutant(
+        "octets behind the end of a group are obeyed",
+        "smtp/protocol.py",
+        '("Wait for the reply before you go on",)), close=True)',
+        '("Wait for the reply before you go on",)))',
+    ),
+    Mutant("nobody's time is ever up", "smtp/connection.py", "if not self._patience.over(now):", "if True:"),
+    Mutant(
+        "it reads on behind what smuggles",
+        "smtp/reader.py",
+        '("A bare CR, a bare LF or a NUL in the message",)), close=True)',
+        '("A bare CR, a bare LF or a NUL in the message",)))',
+    ),
+    Mutant(
+        "a refused chunk is forgiven",
+        "smtp/protocol.py",
+        'Say(said.reply, ended=self._end("a chunk out of turn"))',
+        "said",
+    ),
     Mutant("DATA without recipients", "smtp/protocol.py", "if not self._recipients:", "if False:"),
     Mutant("one recipient too many", "smtp/protocol.py", ">= self._rules.recipients:", "> self._rules.recipients:"),
     Mutant(

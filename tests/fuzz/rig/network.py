@@ -26,13 +26,13 @@ class _Nobody(selectors.SelectSelector):
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """The loop. `settle` and `advance` are for the test's own coroutine."""
+    """The loop. `settle` is for the test's own coroutine."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.faults: list[str] = []  # what nobody caught
         self._settled: asyncio.Future[None] | None = None
-        self._until = 0.0
+        self._patience = 0.0
         self._arrivals: dict[object, Callable[[], object]] = {}
         nobody = _Nobody()
         nobody.loop = self
@@ -43,19 +43,13 @@ class Loop(asyncio.SelectorEventLoop):
         return self.now
 
     async def settle(self, seconds: float = 0.0) -> None:
-        """Lets everybody go on until nothing is left to do within so many seconds from now."""
-        self._settled, self._until = self.create_future(), self.now + seconds
+        """Lets everybody go on until all that is left to do is further away than so many seconds."""
+        self._settled, self._patience = self.create_future(), seconds
         await self._settled
-
-    async def advance(self, seconds: float) -> None:
-        """Time passes."""
-        end = self.now + seconds
-        await self.settle(seconds)
-        self.now = max(self.now, end)
 
     def nothing_ready(self, seconds: float) -> None:
         """The next timer is so far away: there it goes, unless the test is to be told that all is quiet."""
-        if self._settled is not None and not self._settled.done() and self.now + seconds > self._until:
+        if self._settled is not None and not self._settled.done() and seconds > self._patience:
             self._settled.set_result(None)
         elif seconds == FOR_EVER:
             raise AssertionError("everybody waits for somebody")

@@ -66,6 +66,8 @@ def _message(chance: random.Random) -> list[bytes]:
     if chance.random() < 0.15:
         following = b"MAIL FROM:<a@sender.example>\r\nRCPT TO:<u9@example.com>\r\nDATA\r\nSubject: smuggled\r\n\r\n"
         content = content.removesuffix(b"\r\n") + chance.choice(ENDINGS) + following
+    if chance.random() < 0.04:  # a directory is harvested
+        parts += [b"RCPT TO:<no%d@example.com>\r\n" % number for number in range(chance.choice((7, 22)))]
     return [*parts, *(_chunks(content, chance) if chance.random() < 0.4 else _data(content, chance))]
 
 

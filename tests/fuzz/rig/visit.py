@@ -157,7 +157,7 @@ class Place:
             if then == "lost":
                 line.vanish()
             elif then == "late":
-                await loop.advance(301)
+                await asyncio.sleep(301)
                 edge.sweep()
                 await loop.settle(PATIENCE_SECONDS)
                 heard()
@@ -165,7 +165,7 @@ class Place:
             await loop.settle(PATIENCE_SECONDS)
         line.end()
         await loop.settle(PATIENCE_SECONDS)
-        await loop.advance(5)  # longer than anybody lingers
+        await asyncio.sleep(5)  # longer than anybody lingers
         edge.sweep()
         await loop.settle(PATIENCE_SECONDS)
         heard()
@@ -215,6 +215,7 @@ def settings_of(profile: Profile) -> Settings:
     return Settings(
         Rules(HOSTNAME, MESSAGE, RECIPIENTS, profile.starttls),
         implicit_tls=profile.implicit,
+        spool_above=500,  # octets: longer ones go to a file
         proxies=trusted if profile.proxy else (),
         xclient=trusted if profile.xclient else (),
     )
