@@ -45,6 +45,20 @@ def test_a_plan_holds_what_the_files_say_and_warns(folder: Path) -> None:
     assert "add quarantine" in warning.hint
 
 
+@pytest.mark.parametrize(
+    ("rule", "chunking"),
+    [
+        ("when: from.valid, then: quarantine", True),
+        ("for: a@example.com, when: from.valid, then: reject", False),
+    ],
+)
+def test_no_chunking_where_recipients_may_be_parted(folder: Path, rule: str, chunking: bool) -> None:
+    (folder / "policies" / "a.yaml").write_text(f"rules: [{{id: odd, {rule}}}]\n")
+    made = plan(folder / "gatepost.yaml", DiskFiles(), ManualClock(), today=True)
+    settings = settings_of(made.config, made.config.listeners[0], chunking=made.chunking)
+    assert settings.rules.chunking is made.chunking is chunking
+
+
 def test_what_was_recorded_builds_the_same_when_the_disk_has_changed(folder: Path) -> None:
     files = RecordingFiles()
     first = plan(folder / "gatepost.yaml", files, ManualClock(), today=True)
