@@ -208,7 +208,7 @@ def test_one_octet_at_a_time(tmp_path: Path, step: str) -> None:
 def test_octets_before_they_are_due(tmp_path: Path, script: dict[str, Action], fate_is: type) -> None:
     fate, backend = one(tmp_path, script) if fate_is is Refused else _taken(tmp_path, script)
     assert isinstance(fate, fate_is)
-    if fate_is is Refused:
+    if isinstance(fate, Refused):
         assert fate.reply.code == 451
     assert backend.closed[0].is_set() or backend.connections == 1
 
