@@ -93,7 +93,6 @@ def ports(gateway: Gateway) -> list[int]:
         pytest.param((1,), [2, 1], id="one address: another class with each retry"),
         pytest.param((1, 1), [1], id="one address under two names: all within one retry"),
         pytest.param((1, 2), [1], id="two addresses: all within one retry"),
-        pytest.param((1, 2, 1), [], id="as many as classes: nobody waits"),
     ],
 )
 def test_postfix(
