@@ -136,7 +136,8 @@ class _World:
     async def play(self, data: bytes, single: bool) -> list[tuple[Fate, bytes]]:
         """Both mails, and what became of each; everything is closed afterwards."""
         self.loop.hosts.clear()
-        fates, began = [], self.loop.now
+        fates: list[tuple[Fate, bytes]] = []
+        began = self.loop.now
         task = self.loop.create_task(self._mails(fates))
         for octets, then in _pieces(data):
             await self.loop.settle(0)

@@ -153,6 +153,14 @@ SEEDS = [
     _plain(
         1, b"HELO client.example\r\n", _ENVELOPE, b"RSET\r\nDATA\r\n", _ENVELOPE + b"DATA\r\n", b"x\n.\n" + _CONTENT
     ),
+    _plain(1, _HELLO, _ENVELOPE, _HELLO, b"DATA\r\n", _ENVELOPE + b"DATA\r\n", _CONTENT),
+    _plain(
+        1,
+        _HELLO,
+        _ENVELOPE + b"RSET\r\n" + b"MAIL FROM:<>\r\nDATA\r\n",
+        b"RCPT TO:<u2@example.com>\r\nDATA\r\n",
+        _CONTENT,
+    ),
     _plain(2, _HELLO, _ENVELOPE, b"STARTTLS\r\n" + _HELLO, b"QUIT\r\n"),
     _plain(3, _HELLO, _ENVELOPE + b"BDAT 4\r\nX:\r\nRCPT TO:<u2@example.com>\r\nBDAT 0 LAST\r\n", b"NOOP\r\n"),
     _plain(4, b"PROXY TCP4 192.0.2.99 198.51.100.25 1 25\r\n" + _HELLO, _ENVELOPE + b"DATA\r\n", _CONTENT),
