@@ -81,11 +81,12 @@ def play(folder: Path, scene: Callable[[Worker, Line], None]) -> None:
     asyncio.run(run())
 
 
-def open_files(name: str) -> int:
+def open_files(file: Path) -> int:
+    """Descriptors of this process on that file."""
     found = 0
     for each in Path("/proc/self/fd").iterdir():
         try:
-            found += os.readlink(each).endswith(name)
+            found += os.readlink(each) == str(file)
         except OSError:
             continue
     return found
@@ -110,17 +111,19 @@ def test_what_was_opened_for_a_house_that_was_not_built_is_closed(
         assert (worker._store, worker._journal) == (old.store, old.journal)
 
     def broken(*_: object, **__: object) -> None:
-        assert open_files("new-state.db") > 0
+        assert open_files(folder / "new-state.db") > 0
         assert journals() == before + 2
         raise RuntimeError("no house")
 
     play(folder, scene)
     assert journals() == before
     for name in ("new-state.db", "new-journal.db", "state.db", "journal.db"):
-        assert open_files(name) == 0
+        assert open_files(folder / name) == 0
 
 
 def test_a_journal_that_cannot_be_had_refuses_before_anything_is_opened(folder: Path) -> None:
+    before = journals()
+
     def scene(worker: Worker, line: Line) -> None:
         with contextlib.closing(sqlite3.connect(folder / "newer.db")) as database:
             database.execute("PRAGMA user_version = 99")
@@ -134,8 +137,8 @@ def test_a_journal_that_cannot_be_had_refuses_before_anything_is_opened(folder: 
         assert "reloaded" in line.said[-1]
 
     play(folder, scene)
-    assert journals() == 0
-    assert open_files("other.db") == 0
+    assert journals() == before
+    assert open_files(folder / "other.db") == 0
 
 
 def test_a_long_refusal_arrives_and_says_that_it_was_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
