@@ -32,8 +32,9 @@ class Heard:
 
 def wanted(case: Case) -> tuple[str, ...]:
     """How the reply to RCPT may begin."""
-    if case.step == "rset":  # said after the answer, which stands
-        return ("250 2.1.5 ",)
+    if case.step == "rset":  # said after the answer, which stands; but a reset throws away what was not read yet
+        lost = ("451 4.4.2 ",) if case.fault == "reset" and not case.second else ()
+        return ("250 2.1.5 ", *lost)
     if case.step == "rcpt u0" and case.fault in {"4xx", "5xx"}:
         return ("450 4.2.0 " if case.fault == "4xx" else "550 5.7.1 ",)
     if case.step == "mail" and case.fault == "5xx":  # of the null reverse-path: it says nothing of the recipient

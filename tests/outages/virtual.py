@@ -69,6 +69,7 @@ class Host:
     features: tuple[str, ...] = ("PIPELINING",)
     dots: int = 0  # ends of mails that came here
     yes: int = 0  # of them answered 250
+    no: int = 0  # of them answered 421
     connections: int = 0
 
     @property
@@ -150,6 +151,7 @@ class Peer(asyncio.Transport):
             if self.is_closing():
                 return
             if seconds == LEAVES:
+                self._host.no += line == "DOT"
                 self._wire.data_received(b"421 4.3.2 bye\r\n")
                 self.abort()
                 return
