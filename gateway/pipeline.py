@@ -2,7 +2,8 @@
 
 `Pipeline` is what the edge (`smtp/server`) talks to; it keeps one `Journey` for each open transaction. A journey asks
 `checks` for facts and `policy` for a verdict, asks the backend for the recipient, dresses the message and hands it to
-`relay`; it answers, and `account` writes the one log line and the journal entry. The order is the design:
+`relay`; what it says goes through `answers`, and `account` writes the one log line and the journal entry. The order is
+the design:
 
 - RCPT: our domain? one backend, one class of rules? the policy's word on connection, HELO, sender and recipient; and
   only then is the backend asked for the recipient, so that strangers harvest no directory.
@@ -18,7 +19,7 @@ import asyncio
 from dataclasses import replace
 
 from gateway import metrics
-from gateway.account import Account
+from gateway.answers import OUR_FAULT, Answers
 from gateway.checks.arc import Arc
 from gateway.checks.check import Named
 from gateway.checks.facts import Facts
@@ -44,8 +45,6 @@ RELAY_DENIED = Reply(550, "5.7.1", ("Relaying denied: we take no mail for this d
 OTHER_GROUP = Reply(452, "4.5.3", ("This recipient needs a transaction of its own, please send it again",))
 OTHER_SIZE = Reply(552, "5.3.4", ("The message is not of the size that was announced",))
 MALFORMED = Reply(554, "5.6.0", ("The header of the message is malformed",))
-OUR_FAULT = Reply(451, "4.3.0", ("Local error, try again later",))
-REFUSED = Reply(550, "5.7.1", ("Refused by policy",))
 
 
 class Pipeline:
@@ -75,7 +74,7 @@ class Pipeline:
         journey = Journey(self.house, _before_mail(session), facts)
         verdict = await journey.judge(Stage.CONNECT)
         if verdict is not None and verdict.now and verdict.final:
-            reply = journey.speak(Stage.CONNECT, verdict)
+            reply = journey.answers.judged(Stage.CONNECT, verdict)
             await journey.end()
             return reply
         await journey.facts.close()
@@ -97,7 +96,7 @@ class Pipeline:
             journey.start(Stage.MAIL)
             refusal = await journey.spoken_now()
         except Exception:
-            refusal = journey.crashed(Stage.MAIL)
+            refusal = journey.answers.crashed(Stage.MAIL)
         if refusal is not None:
             await self._end(journey)
             return refusal, None
@@ -109,7 +108,7 @@ class Pipeline:
         try:
             return await journey.rcpt(recipient)
         except Exception:
-            return journey.crashed(Stage.RCPT, str(recipient.mailbox))
+            return journey.answers.crashed(Stage.RCPT, str(recipient.mailbox))
 
     async def data(self, tx: Transaction, message: Message) -> Reply:
         """The whole message is here: the final answer."""
@@ -121,13 +120,13 @@ class Pipeline:
                 self._familiar.met(tx.session.client_ip, self.house.clock.monotonic())
             return reply
         except Exception:
-            return journey.crashed(Stage.DATA)
+            return journey.answers.crashed(Stage.DATA)
         finally:
             await self._end(journey)
 
     def refused(self, tx: Transaction, reply: Reply) -> None:
         """The edge refused a command of the transaction, which goes on."""
-        self._journeys[tx.id].overhear(reply)
+        self._journeys[tx.id].answers.overheard(reply)
 
     def aborted(self, tx: Transaction, why: str, refusal: Reply | None = None) -> None:
         """The transaction ended without delivery: RSET, a lost connection; or with `refusal`, the edge's own answer."""
@@ -180,8 +179,9 @@ class Journey:
         self.house = house
         self.tx = tx
         self.facts = Facts(house.checks, tx, session_facts)
-        self.account = Account(tx, house.policy.revision)
         self._hearing = LiveHearing(house, tx, self.facts)
+        self.answers = Answers(house, tx, self.facts, self._hearing)
+        self._account = self.answers.account
         self._sender: Progress | None = None  # after connection, HELO and sender; `None` until judged
         self._early: Verdict | None = None
         # What the first recipient fixed: later ones must agree (452 4.5.3 else).
@@ -207,26 +207,26 @@ class Journey:
             mailbox = Mailbox(mailbox.local, next(iter(house.config.domains)).removeprefix("*."))
         backend = house.relay.route(mailbox.domain)
         if backend is None:
-            return self._refuse(Stage.RCPT, RELAY_DENIED, address)
+            return self.answers.refused(Stage.RCPT, RELAY_DENIED, address)
         if self._backend and self._backend != backend:
-            return self._refuse(Stage.RCPT, OTHER_GROUP, address)
+            return self.answers.refused(Stage.RCPT, OTHER_GROUP, address)
         verdict, known = await self._judge_sender(), None
         own = of_recipient(self.tx, mailbox)
         if verdict is None or not verdict.final:
             verdict, known = await self._judge_recipient(recipient.mailbox, backend, own)
         if verdict is not None and verdict.final:
             self._heard(own, known, verdict)
-            return self.speak(Stage.RCPT, verdict, address)
+            return self.answers.judged(Stage.RCPT, verdict, address)
         progress = self._hearing.progress
         group = house.policy.data_class(mailbox.canonical, progress)
         if self._group is not None and not await self._hearing.alike(self._group, group):
             self._heard(own, known, verdict)
-            return self._refuse(Stage.RCPT, OTHER_GROUP, address)
+            return self.answers.refused(Stage.RCPT, OTHER_GROUP, address)
         known = known or await house.relay.known(backend, self.tx, recipient.mailbox)
         self._heard(own, known, verdict, taken=known.reply is None)
         if known.reply is not None:
-            self.account.fate_detail = known.why or self.account.fate_detail
-            return self._refuse(Stage.RCPT, known.reply, address)
+            self._account.fate_detail = known.why or self._account.fate_detail
+            return self.answers.refused(Stage.RCPT, known.reply, address)
         if self._group is None:
             self._backend, self._group, self._first = backend, group, progress
             self._recipient = mailbox.canonical
@@ -240,7 +240,7 @@ class Journey:
         verdict = await self._judge_sender()
         if verdict is None or not (verdict.now and verdict.final):
             return None
-        return self.speak(Stage.MAIL, verdict)
+        return self.answers.judged(Stage.MAIL, verdict)
 
     async def _judge_sender(self) -> Verdict | None:
         """Connection, HELO and sender are judged once, with the first recipient, so that the journal has it."""
@@ -254,7 +254,7 @@ class Journey:
 
     def _heard(self, own: Named, known: Known | None, verdict: Verdict | None, *, taken: bool = False) -> None:
         facts: Named = own if known is None else {**own, "rcpt.known": known.answer.value}
-        self.account.hear(self._hearing.asked(Stage.RCPT, facts, verdict, taken=taken))
+        self._account.hear(self._hearing.asked(Stage.RCPT, facts, verdict, taken=taken))
 
     async def _judge_recipient(self, mailbox: Mailbox, backend: str, own: Named) -> tuple[Verdict | None, Known | None]:
         known: Known | None = None
@@ -272,18 +272,18 @@ class Journey:
 
     async def data(self, message: Message) -> Reply:
         """The verdict on the whole mail, and its delivery."""
-        self.account.backend = self._backend
+        self._account.backend = self._backend
         if message.malformed:
-            self.account.fate_detail = message.malformed
-            return self._refuse(Stage.DATA, MALFORMED)
+            self._account.fate_detail = message.malformed
+            return self.answers.refused(Stage.DATA, MALFORMED)
         if self._hearing.misled(message.size):  # RFC 1870 section 6.3: an announcement need not be forgiven
-            return self._refuse(Stage.DATA, OTHER_SIZE)
+            return self.answers.refused(Stage.DATA, OTHER_SIZE)
         self.start(Stage.DATA)
         own: Named = {"message.size": message.size}
         verdict = await self._hearing.judge(Stage.DATA, own, self._first, self._recipient)
-        self.account.judged = self._hearing.judged(verdict)
+        self._account.judged = self._hearing.judged(verdict)
         if verdict is not None and verdict.final:
-            return self.speak(Stage.DATA, verdict)
+            return self.answers.judged(Stage.DATA, verdict)
         return await self._deliver(message, verdict)
 
     async def _deliver(self, message: Message, verdict: Verdict | None) -> Reply:
@@ -292,7 +292,7 @@ class Journey:
         if quarantined:
             if house.config.quarantine is None:
                 log.error("a rule quarantines and no quarantine mailbox is configured", rule=verdict and verdict.rule)
-                return self._refuse(Stage.DATA, OUR_FAULT)
+                return self.answers.refused(Stage.DATA, OUR_FAULT)
             target = Mailbox.parse(house.config.quarantine.encode())
             backend = house.relay.route(target.domain) or backend
         clauses, client_name = await self._clauses(), (await self.facts.get(Iprev)).name
@@ -305,26 +305,21 @@ class Journey:
         fields = await sealed(house.sealer, message, gone, hostname, clauses, arc, house.clock.now()) + fields
         started = house.clock.monotonic()
         fate = await house.relay.deliver(
-            backend, self.tx, fields, gone, target, client_name=client_name, before_dot=self._hand_over
+            backend, self.tx, fields, gone, target, client_name=client_name, before_dot=self.answers.handed_over
         )
-        self.account.timings["relay"] = seconds = house.clock.monotonic() - started
-        self.account.fate = type(fate).__name__.lower()
-        self.account.fate_detail = fate.host if isinstance(fate, Delivered) else fate.why
-        metrics.relay(backend, self.account.fate, seconds)
+        self._account.timings["relay"] = seconds = house.clock.monotonic() - started
+        self._account.fate = type(fate).__name__.lower()
+        self._account.fate_detail = fate.host if isinstance(fate, Delivered) else fate.why
+        metrics.relay(backend, self._account.fate, seconds)
         if isinstance(fate, Delivered):
             action = Action.QUARANTINE if quarantined else Action.ACCEPT
         else:
             action = Action.REJECT if isinstance(fate, Refused) and fate.reply.permanent else Action.DEFER
         rule, because = (verdict.rule, verdict.because) if verdict else ("", "")
-        reply = self._say(Stage.DATA, action, fate.reply, rule=rule, because=because)
+        reply = self.answers.said(Stage.DATA, action, fate.reply, rule=rule, because=because)
         if action is Action.ACCEPT:
             await self._hearing.delivered()
         return reply
-
-    def _hand_over(self, host: str) -> None:
-        if self.house.journal is not None:
-            self._record()
-        self.account.hand_over(host, self.house.journal)
 
     async def _clauses(self) -> list[str]:
         """What Authentication-Results says: every eager check that has something to say, asked for by rules or not."""
@@ -338,71 +333,12 @@ class Journey:
         """The policy's word at a stage before RCPT."""
         return await self._hearing.judge(stage, {}, self._hearing.progress)
 
-    # Words and records
-
-    def speak(self, stage: Stage, verdict: Verdict, recipient: str = "") -> Reply:
-        """A refusal of the policy as the reply for the client, on record."""
-        reply = verdict.reply or REFUSED
-        if self.house.config.soften:
-            reply = reply.softened()
-        if stage < Stage.RCPT:
-            self.account.hear(self._hearing.asked(stage, {}, verdict))
-        action = self._hearing.action(verdict)
-        return self._say(stage, action, reply, rule=verdict.rule, because=verdict.because, recipient=recipient)
-
-    def crashed(self, stage: Stage, recipient: str = "") -> Reply:
-        """A fault of ours: never the sender's (451), told in the log alone."""
-        log.exception("journey crashed", transaction=self.tx.id)
-        self.account.fate_detail = "internal error, see the log"
-        return self._say(stage, Action.DEFER, OUR_FAULT, recipient=recipient)
-
-    def _refuse(self, stage: Stage, reply: Reply, recipient: str = "") -> Reply:
-        """A refusal by the frame, which no policy can widen."""
-        return self._say(stage, Action.REJECT if reply.permanent else Action.DEFER, reply, recipient=recipient)
-
-    def _say(
-        self, stage: Stage, action: Action, reply: Reply, *, rule: str = "", because: str = "", recipient: str = ""
-    ) -> Reply:
-        reply = reply.with_id(self.tx.id)
-        if recipient:  # what is said of the whole mail ends it, and then it is recorded
-            self._record()
-        self.account.speak(stage, action.value, rule, reply, because=because, recipient=recipient)
-        if recipient and self.house.journal is not None:
-            self.account.write(self.house.journal)  # who reads the id in a bounce shall find it now
-        return reply
-
-    def overhear(self, reply: Reply) -> None:
-        """A refusal by the edge, on record with the others: the sender may ask us about it."""
-        self._record()
-        self.account.overhear(Stage.RCPT, (Action.REJECT if reply.permanent else Action.DEFER).value, reply)
-        if self.house.journal is not None:
-            self.account.write(self.house.journal)
-
-    def _record(self) -> None:
-        progress = self._hearing.progress
-        self.account.facts = self._hearing.values()
-        self.account.client_name = str(self.account.facts.get("client.name", ""))
-        self.account.did(progress.observed, progress.fired, progress.notes)
-        self.account.failed = self.facts.failed
-        self.account.dns = self.facts.questions
-        self.account.timings.update(self.facts.seconds)
-
     def abort(self, why: str, reply: Reply | None = None) -> None:
         """The transaction ends without our answer to a final dot: the edge gave it (`reply`), or there was none."""
-        if reply is not None:
-            action = Action.REJECT if reply.permanent else Action.DEFER
-            self._say(Stage.DATA, action, reply)
-        elif self.tx.envelope.recipients:
-            self.account.fate = "aborted"
-        self.account.fate_detail = self.account.fate_detail or why
-        self._close()
+        self.answers.broken_off(why, reply)
         self.facts.cancel()
 
     async def end(self) -> None:
         """The transaction ends; nothing of it runs on."""
-        self._close()
+        self.answers.close()
         await self.facts.close()
-
-    def _close(self) -> None:
-        self._record()
-        self.account.close(self.house.journal)
