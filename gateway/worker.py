@@ -34,6 +34,7 @@ from gateway.pipeline import House, Pipeline
 from gateway.policy.tests import run_tests
 from gateway.smtp import census
 from gateway.smtp.server import Edge
+from gateway.smtp.strangers import Strangers
 from gateway.state.opening import open_store
 from gateway.state.store import Store
 from gateway.yamlfile import ConfigError
@@ -60,6 +61,7 @@ class Worker:
         house = self._house(made, self._store, self._journal)
         self._pipeline = Pipeline(house)
         self._houses = [house]  # the present one last; before it those that still have mails under way
+        self._strangers = Strangers()
         self._edges: list[tuple[int, Edge]] = []
         self._retiring: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -93,6 +95,7 @@ class Worker:
             census=self._census,
             clock=self._clock,
             tls=lambda: self._plan.contexts[index],
+            strangers=self._strangers,
         )
         await edge.start(listening)
         self._edges.append((index, edge))

@@ -321,7 +321,7 @@ class Connection(SMTP):
             if reader is None:
                 self._patience.command(now, greeted=self._session.helo != "")
                 if self._stranger:
-                    self._edge.fell_silent(self, now)
+                    self._edge.strangers.fell_silent(self, now)
             else:
                 self._patience.content(now, reader)
         if self._full and not self._choked:

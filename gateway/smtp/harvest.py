@@ -5,7 +5,7 @@ network (/24 or /64), each hit and every half minute lowers it by one. A few mis
 addresses has them; then each reply waits twice as long as the one before, and beyond `MOST_MISSES` the connection
 ends. A bounded memory of this worker; a harvester that fills it with other networks pays with those.
 
-RFC 5321 section 7.3 (directory harvesting). Used by `visit`.
+RFC 5321 section 7.3 (directory harvesting). Used by `visit`; kept by `strangers`.
 """
 
 from collections import OrderedDict

@@ -27,9 +27,8 @@ from gateway.smtp.connection import GOING_DOWN, Connection
 from gateway.smtp.door import Door
 from gateway.smtp.ebb import Ebb
 from gateway.smtp.handler import Deadlines, Handler, Settings
-from gateway.smtp.harvest import Harvest
-from gateway.smtp.patience import SILENCE_SECONDS
 from gateway.smtp.pulse import BEAT_SECONDS, Pulse
+from gateway.smtp.strangers import Strangers
 from gateway.smtp.visit import Visit
 
 __all__ = ["Deadlines", "Edge", "Handler", "Settings"]
@@ -48,18 +47,19 @@ class Edge:
         census: Census,
         clock: Clock,
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+        strangers: Strangers | None = None,
     ) -> None:
+        """`strangers` are those of all listeners of this worker, where it has several."""
         self.settings = settings
         self.handler = handler
         self.census = census
         self.clock = clock
         self.tls = tls
+        self.strangers = strangers or Strangers()
         self.draining = False
         self.evicting = False  # the time for draining is up
         self.connections: set[Connection] = set()
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-        self._silent: dict[Connection, float] = {}  # strangers that we wait for, the longest silent first; since when
-        self._harvest = Harvest()
         self._pulse = Pulse()
         self._ebb = Ebb()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,37 +134,16 @@ class Edge:
         if self.census.from_network(ip) >= settings.connections_per_network:
             metrics.connection_refused("network")
             return Reply(421, "4.7.0", ("Too many connections from your network",))
-        if self.census.total() >= settings.connections and not self._displaced():
+        if self.census.total() >= settings.connections and not self.strangers.displaced(self.clock.monotonic()):
             metrics.connection_refused("limit")
             return Reply(421, "4.3.2", ("Too many connections, try again later",))
         return None
-
-    def fell_silent(self, connection: Connection, now: float) -> None:
-        """It is a stranger's turn to speak."""
-        self._silent.pop(connection, None)
-        self._silent[connection] = now
-
-    def _displaced(self) -> bool:
-        """The house is full: the stranger who is silent longest gives way, for a mail client speaks when it is asked.
-
-        Who only holds connections, from however many networks, then keeps nobody out.
-        """
-        now = self.clock.monotonic()
-        while self._silent:
-            connection, since = next(iter(self._silent.items()))
-            if now - since < SILENCE_SECONDS:
-                return False
-            del self._silent[connection]
-            if connection.give_way():
-                metrics.connection_displaced()
-                return True
-        return False
 
     def visit(self, session: Session) -> Visit:
         """A session's way to the handler."""
         clock = self.clock
         room = partial(self.room, ip=session.client_ip)
-        return Visit(session, self.handler, self._harvest, room=room, pause=self._hold, now=clock.monotonic)
+        return Visit(session, self.handler, self.strangers.harvest, room=room, pause=self._hold, now=clock.monotonic)
 
     def room(self, octets: int, ip: str) -> bool:
         """True when a message of that size, from a client there, fits into memory now.
@@ -196,7 +175,7 @@ class Edge:
         """Forgets a connection that was admitted."""
         if connection is not None:
             self.connections.discard(connection)
-            self._silent.pop(connection, None)
+            self.strangers.left(connection)
         self.census.release(ip)
         metrics.connection_closed()
         self._left.set()

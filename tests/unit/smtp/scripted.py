@@ -18,6 +18,7 @@ from gateway.mail.reply import Reply
 from gateway.smtp.census import Census
 from gateway.smtp.events import Rules, StartTlsMode
 from gateway.smtp.server import Edge, Settings
+from gateway.smtp.strangers import Strangers
 
 _TCP_REPAIR = 19  # of Linux, for root
 
@@ -219,12 +220,13 @@ async def door(
     starttls: StartTlsMode = "off",
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     census: Census | None = None,
+    strangers: Strangers | None = None,
 ) -> AsyncIterator[Door]:
     """A listening edge; everything is closed and every connection forgotten at the end."""
     settings = settings or Settings(Rules("mx.example.com", message=100_000), greeting_delay=0.0)
     settings = replace(settings, rules=replace(settings.rules, starttls=starttls))
     house, clock = House(), ManualClock()
-    edge = Edge(settings, house, census=census or Census.alone(), clock=clock, tls=tls)
+    edge = Edge(settings, house, census=census or Census.alone(), clock=clock, tls=tls, strangers=strangers)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     port = listening.getsockname()[1]

@@ -12,6 +12,7 @@ from gateway.smtp.census import Census
 from gateway.smtp.events import Rules
 from gateway.smtp.patience import LINGER_SECONDS
 from gateway.smtp.server import Deadlines, Settings
+from gateway.smtp.strangers import Strangers
 from tests.unit.smtp.conftest import Run
 from tests.unit.smtp.scripted import Certificates, Client, Door, door
 
@@ -118,6 +119,26 @@ def test_a_chunk_that_nobody_asked_for_keeps_no_place(words: bytes) -> None:
     asyncio.run(talk())
 
 
+def test_in_a_full_house_strangers_at_another_listener_give_way(run: Run) -> None:
+    async def talk() -> None:
+        census, strangers = Census.alone(), Strangers()
+        settings = Settings(RULES, connections=2, greeting_delay=0.0)
+        async with (
+            door(settings=settings, census=census, strangers=strangers) as crowded,
+            door(settings=settings, census=census, strangers=strangers) as empty,
+        ):
+            holders = [await crowded.connect(), await crowded.connect()]
+            crowded.clock.advance(2)
+            empty.clock.advance(2)
+            newcomer = await empty.connect()
+            assert await holders[0].all_replies() == ["421 4.3.2"]
+            for client in (*holders, newcomer):
+                await client.close()
+            await empty.until(lambda: census.total() == 0)
+
+    run(talk())
+
+
 def test_a_network_over_its_own_limit_displaces_nobody() -> None:
     async def talk() -> None:
         settings = Settings(RULES, connections=1, connections_per_network=1, greeting_delay=0.0)
@@ -145,7 +166,7 @@ def test_a_silent_client_inside_tls_gives_way_with_a_word(certificates: Certific
             newcomer = await place.connect()
             assert await inside.all_replies() == ["421 4.3.2"]
             await place.until(lambda: len(place.edge.connections) == 1)
-            assert not (place.edge._silent.keys() - place.edge.connections)
+            assert not (place.edge.strangers._silent.keys() - place.edge.connections)
             for client in (inside, newcomer):
                 await client.close()
 
