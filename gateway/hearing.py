@@ -58,7 +58,7 @@ class Hearing(ABC):
         self._told: set[type[AnyCheck]] = set()  # checks whose facts are among the values
         #: What the policy did so far, through all stages.
         self.progress = Progress()
-        #: What effects answered, by their label: before RCPT; with each recipient, what came before included; at DATA.
+        #: What effects answered, by who asked what: before RCPT; with a recipient, what came before included; at DATA.
         self.outcomes: dict[str, str] = {}
         self._early: dict[str, str] = {}
 
@@ -95,9 +95,9 @@ class Hearing(ABC):
                 case Need(facts=names):
                     await self._fetch(names, stage, known)
                 case Effect() as effect:
-                    self.outcomes[effect.label] = answer = await self.perform(effect, recipient)
+                    self.outcomes[effect.entry] = answer = await self.perform(effect, recipient)
                     if stage < Stage.RCPT:
-                        self._early[effect.label] = answer
+                        self._early[effect.entry] = answer
                     progress = progress.with_outcome(effect.rule, answer)
                 case outcome:
                     self.progress = judged.progress

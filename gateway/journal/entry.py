@@ -51,7 +51,7 @@ class Asked:
     recipient: str
     stage: str = "rcpt"
     facts: dict[str, object] = field(default_factory=dict)  # `rcpt.*`, and the size as announced
-    outcomes: dict[str, str] = field(default_factory=dict)  # what effects answered, by their label
+    outcomes: dict[str, str] = field(default_factory=dict)  # what effects answered, by who asked what
     action: str = ""
     rule: str = ""
     taken: bool = False  # the recipient was answered 250

@@ -66,7 +66,7 @@ def divides(rules: Iterable[Rule], lists: Mapping[str, NamedList]) -> bool:
     return any(
         Stage.DATA in rule.stages or (not rule.observe and (rule.action in _CARRIED or asked & set(rule.exempts)))
         for rule in found
-        if RECIPIENT_FACTS & rule.when.facts.keys() or _named(rule.recipients, lists)
+        if RECIPIENT_FACTS & rule.needs or _named(rule.recipients, lists)
     )
 
 

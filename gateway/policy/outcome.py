@@ -3,6 +3,7 @@
 All frozen values: the journal keeps them, `explain` and `replay` compare them. Made by `judge`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -41,11 +42,26 @@ class Effect:
 
     @property
     def label(self) -> str:
-        """The question itself, whichever rule asks it: under this word the journal keeps the outcome for a replay."""
+        """The question itself, whichever rule asks it."""
         asked = self.parameters
         if isinstance(asked, Limit):
             return f"{self.kind} {asked.key}={self.subject} {asked.rate}/{asked.per:.12g}"
         return f"{self.kind} {asked.wait:.12g}/{asked.window:.12g}/{asked.keep:.12g}"
+
+    @property
+    def entry(self) -> str:
+        """Who asked, and what: under this word the journal keeps the outcome. Each rule has a limit of its own."""
+        return f"{self.rule} {self.label}"
+
+    def answer(self, outcomes: Mapping[str, str]) -> str:
+        """The recorded outcome; "" where there is none, or where others who asked the same heard different things.
+
+        Others, because a rule that has got another id still asks the same.
+        """
+        if own := outcomes.get(self.entry):
+            return own
+        others = {found for word, found in outcomes.items() if self.label in {word, word.partition(" ")[2]}}
+        return others.pop() if len(others) == 1 else ""
 
 
 @dataclass(frozen=True, slots=True)

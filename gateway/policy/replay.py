@@ -54,6 +54,7 @@ class Ending:
     tags: tuple[tuple[str, str], ...] = ()
     reply: str = ""
     unknown: tuple[str, ...] = ()
+    open: bool = False  # recorded: the policy let a recipient pass, and the whole mail never came before it
 
     @classmethod
     def of(cls, policy: Policy, run: Run) -> "Ending":
@@ -72,6 +73,8 @@ class Ending:
 
     def shown(self) -> str:
         """In words."""
+        if self.open:
+            return "let pass at RCPT"
         if self.kind is Kind.UNKNOWN:
             return f"unknown: '{self.rule}' needs {', '.join(self.unknown)}"
         if not self.rule:
@@ -106,7 +109,7 @@ def hearings(entry: Entry) -> Iterator[Hearing]:
         elif judged and asked.taken:
             then, until = _then(entry.judged.action, entry.judged.rule, entry.judged.tags), Stage.DATA
         else:  # it passed RCPT, and then came the frame, the backend, or the end of the connection
-            then, until = Ending(Kind.ACCEPTED, "none"), Stage.RCPT
+            then, until = Ending(Kind.ACCEPTED, "none", open=True), Stage.RCPT
         scene = Scene(
             facts,
             _own(asked),
@@ -157,6 +160,9 @@ class Tally:
         """Compares one case."""
         self.cases += 1
         self.unknown.update((*before.unknown, *after.unknown))
+        if before.open and after.kind in {Kind.ACCEPTED, Kind.QUARANTINED}:
+            self.same += 1  # what would be added to the mail, and where it would go, nobody knows: it never came
+            return
         if Kind.UNKNOWN in {before.kind, after.kind}:
             word = "unknown"
         elif before.kind is not after.kind:

@@ -31,7 +31,7 @@ class Scene:
     own: Mapping[str, Value] = field(default_factory=dict)  # `rcpt.*`, and the announced size
     size: int | None = None  # as counted; None where the message never came
     failed: frozenset[str] = frozenset()  # checks
-    outcomes: Mapping[str, str] = field(default_factory=dict)  # an effect's label to its outcome
+    outcomes: Mapping[str, str] = field(default_factory=dict)  # who asked what (`Effect.entry`) to the answer
     otherwise: Mapping[str, str] = field(default_factory=dict)  # of other effects, by kind; absent is not known
     until: Stage = Stage.DATA
 
@@ -116,7 +116,7 @@ def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
             judged = policy.judge(stage, facts, progress, recipient, scene.failed, walk)
             match judged.outcome:
                 case Effect() as effect:
-                    answer = scene.outcomes.get(effect.label) or scene.otherwise.get(effect.kind)
+                    answer = effect.answer(scene.outcomes) or scene.otherwise.get(effect.kind)
                     if answer:
                         progress = progress.with_outcome(effect.rule, answer)
                         continue

@@ -491,7 +491,7 @@ def test_a_limit_counts_mails_of_a_network(stage: Stage, monkeypatch: pytest.Mon
         assert (await Client(client.pipeline, "198.51.100.9").whole("a@x.example", "joe@example.com"))[:3] == "250"
         entry = stage.journal.entries[replies[2].split()[-1]]
         assert (entry.action, entry.rule, entry.because) == ("limit", "slow", "fair")
-        assert entry.asked[0].outcomes == {"limit client.network=192.0.2.0/24 2/60": "waiting:30"}
+        assert entry.asked[0].outcomes == {"slow limit client.network=192.0.2.0/24 2/60": "waiting:30"}
         stage.clock.advance(31)
         assert (await client.whole("a@good.example", "joe@example.com"))[:3] == "250"
 

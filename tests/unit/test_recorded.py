@@ -24,6 +24,15 @@ RULES = """\
   - {id: remark, when: client.tls || !client.tls, then: {note: "from {client.ip}"}}
   - {id: watch, when: message.hops < 5, then: reject, mode: observe}
 """
+#: Two limits that ask the same and count apart; a field that is another one for each recipient.
+BUSY = (
+    RULES
+    + """\
+  - {id: slow, when: mail.domain == "good.example", then: {limit: {key: client.network, rate: 6/1h}}}
+  - {id: slower, when: message.hops < 5, then: {limit: {key: client.network, rate: 6/1h}}}
+  - {id: whom, stage: rcpt, when: 'mail.domain != ""', then: {tag: {name: X-For, value: "{rcpt.address}"}}}
+"""
+)
 
 
 @pytest.fixture
@@ -63,14 +72,15 @@ def again_under(stage: Stage, rules: str) -> Tally:
     return tally
 
 
-def test_the_same_policy_judges_the_past_to_the_same_end(stage: Stage) -> None:
+@pytest.mark.parametrize("rules", [RULES, BUSY])
+def test_the_same_policy_judges_the_past_to_the_same_end(stage: Stage, rules: str) -> None:
     async def scenario() -> None:
-        house = stage.house(RULES)
+        house = stage.house(rules)
         relay_of(house).answers["nobody@example.com"] = Known(Answered.NO, Reply(550, "5.1.1", ("nobody",)))
         await traffic(stage, house)
 
     play(scenario)
-    tally = again_under(stage, RULES)
+    tally = again_under(stage, rules)
     assert {word: [repr(one) for one in found] for word, found in tally.examples.items()} == {}
     assert (tally.same, tally.other_rule) == (tally.cases, 0)
     assert tally.cases > 15

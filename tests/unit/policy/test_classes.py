@@ -92,6 +92,8 @@ def test_the_counted_size_is_asked_as_it_is() -> None:
         ("for: a@example.com, then: quarantine, mode: observe", False),
         ("when: rcpt.domain == 'example.org', then: {tag: {name: X-A, value: b}}", True),
         ("when: rcpt.domain == 'example.org', then: {note: b}", False),
+        ("when: client.tls, stage: rcpt, then: {tag: {name: X-For, value: '{rcpt.address}'}}", True),
+        ("when: client.tls, stage: rcpt, then: {note: '{rcpt.address}'}", False),
         ("when: rcpt.domain == 'example.org', then: {exempt: [late]}" + OWN, True),
         ("when: rcpt.domain == 'example.org', then: {exempt: [soon]}" + OWN, False),
         ("when: rcpt.domain == 'example.org', then: accept" + OWN, True),

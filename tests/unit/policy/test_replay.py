@@ -107,6 +107,34 @@ def test_what_the_frame_ended_is_compared_as_far_as_the_policy_went() -> None:
     assert told("{id: a, when: rcpt.count == 1, then: reject}", at_mail).counts == {"newly accepted": 1}
 
 
+def test_what_never_came_cannot_be_tagged_or_held_anew() -> None:
+    rcpt = "{id: a, when: rcpt.count > 0, then: {tag: {name: X-A, value: b}}}, {id: b, when: rcpt.count > 0, then: %s}"
+    gone = replace(ENTRY, judged=Judged(), fate="aborted")
+    for then in ("quarantine", "accept, owner: us, expires: never"):
+        tally = told(rcpt % then, gone)
+        assert (tally.counts, tally.same, tally.other_rule) == ({}, 1, 0)
+    assert told(rcpt % "reject", gone).counts == {"newly refused": 1}
+    assert next(hearings(gone)).then.shown() == "let pass at RCPT"
+
+
+def test_two_rules_that_ask_the_same_have_an_answer_each() -> None:
+    limit = "then: {limit: {key: client.network, rate: 2/1h}}"
+    label = "limit client.network=192.0.2.0/24 2/3600"
+    soon, late = f"{{id: soon, when: client.tls, {limit}}}", f"{{id: late, when: message.hops < 9, {limit}}}"
+    heard = replace(
+        ENTRY,
+        asked=(replace(ENTRY.asked[0], outcomes={f"soon {label}": "passed"}),),
+        judged=Judged("limit", "late", {f"late {label}": "waiting:9"}),
+    )
+    assert told(f"{soon}, {late}", heard).same == 1
+    assert told(f"{soon}, {late}".replace("soon", "first"), heard).unknown == {
+        f"the answer to {label}": 1
+    }  # who was it?
+    assert told(late.replace("late", "new"), replace(heard, asked=ENTRY.asked)).same == 1
+    older = replace(heard, asked=ENTRY.asked, judged=replace(heard.judged, outcomes={label: "waiting:9"}))
+    assert told(late, older).same == 1
+
+
 def test_texts_that_the_journal_cut_are_unknown() -> None:
     cut = replace(ENTRY, facts={**FACTS, "message.subject": "x" * 2000 + "..."})
     assert told("{id: a, when: message.subject == 'a', then: reject}", cut).unknown == {"message.subject": 1}
