@@ -97,7 +97,7 @@ MUTANTS = (
         "if not self._xclient or self._envelope is not None:",
         "if self._envelope is not None:",
     ),
-    Mutant("commands after the end", "smtp/protocol.py", "        self._closed = True\n", "        pass\n"),
+    Mutant("the end is no end", "smtp/connection.py", "        if said.close:\n", "        if False:\n"),
     Mutant(
         "parameters after HELO",
         "smtp/parameters.py",
