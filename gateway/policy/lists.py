@@ -75,6 +75,7 @@ class NamedList:
         people = [entry for entry in entries if isinstance(entry, PersonName)]
         self.names = Names(people)
         self._spelt = sorted(self.texts) + [str(each) for each in (*networks, *people)]
+        self._spelt_networks = frozenset(str(each) for each in networks)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._spelt)
@@ -83,9 +84,13 @@ class NamedList:
         return len(self._spelt)
 
     def holds(self, text: str) -> bool:
-        """`text in lists.NAME`: it is an entry, or an address whose domain is one, or it has all words of a name."""
+        """`text in lists.NAME`: it is an entry, an address whose domain or an IP address whose network is one, or it has
+        all words of a name.
+        """
         plain = text.lower()
         if plain in self.texts or ("@" in plain and plain.rpartition("@")[2] in self.texts):
+            return True
+        if self._spelt_networks and (plain in self._spelt_networks or self.networks.holds(plain)):
             return True
         return bool(self.names) and self.names.hold(text)
 

@@ -3,6 +3,7 @@
 Sensible values of each fact that the policy names are tried one at a time, by playing the scene again:
 - a result or other closed word: every other word; true and false: the other one;
 - a text: "", and what the policy compares it with (words, patterns, first entries of lists, other facts);
+- the recipient, where a rule has `for:`: those that it names, and somebody whom no rule names;
 - a number: what it is compared with, one less and one more; a list: empty, and with one such entry;
 - an effect (greylist, limit): passed.
 Nearest: first what the rule that decided names, in its order, then the facts of the other rules as these stand. A
@@ -13,6 +14,7 @@ have gone on to a later stage, whose facts nobody gathered. Pure. Called by
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from gateway.checks.check import Value
 from gateway.mail.terms import Result
@@ -27,6 +29,9 @@ from gateway.policy.vocabulary import FACTS
 
 #: What is tried of one fact; more constants than these in a policy are left out.
 _TRIED = 40
+_ANYBODY = "anybody-else"
+#: What `for:` asks about.
+_RECIPIENT = ("rcpt.address",)
 _WORDS = [Result.PASS, Result.FAIL, Result.SOFTFAIL, Result.NONE, Result.NEUTRAL, Result.POLICY]
 _WORDS += [Result.PERMERROR, Result.TEMPERROR]
 
@@ -71,7 +76,9 @@ def _differs(before: Ending, after: Ending, run: Run, other: Run) -> bool:
 def _order(policy: Policy, rule: str) -> list[str]:
     deciding = policy.rule(rule) if rule else None
     rules = [deciding, *policy.rules] if deciding else [*policy.rules]
-    return list(dict.fromkeys(name for each in rules for name in each.when.facts))
+    return list(
+        dict.fromkeys(name for each in rules for name in (*each.when.facts, *_RECIPIENT[: bool(each.recipients)]))
+    )
 
 
 def _candidates(policy: Policy, name: str, values: dict[str, Value]) -> list[Value]:
@@ -85,6 +92,8 @@ def _candidates(policy: Policy, name: str, values: dict[str, Value]) -> list[Val
         found += sorted(known.words - {str(word) for word in found})
     else:
         found = [""] if known.type == "string" else []
+        if name in _RECIPIENT:
+            found = [*_recipients(policy, str(values.get("rcpt.domain", "")))]
         for rule in policy.rules:
             if name in rule.when.facts:
                 found += _constants(rule, name, known.type, policy, values)
@@ -94,6 +103,17 @@ def _candidates(policy: Policy, name: str, values: dict[str, Value]) -> list[Val
         if value != now and value not in tried:
             tried.append(value)
     return tried[:_TRIED]
+
+
+def _recipients(policy: Policy, domain: str) -> Iterator[Value]:
+    """Somebody whom no rule names, then whom the rules name."""
+    yield f"{_ANYBODY}@{domain}"
+    for rule in policy.rules:
+        if rule.recipients is not None:
+            yield from sorted(rule.recipients.addresses)
+            entries = [*sorted(rule.recipients.domains)]
+            entries += [entry for name in rule.recipients.lists for entry in islice(policy.lists[name], 3)]
+            yield from (entry if "@" in entry else f"{_ANYBODY}@{entry}" for entry in entries)
 
 
 def _constants(rule: Rule, name: str, kind: str, policy: Policy, values: dict[str, Value]) -> Iterator[Value]:
@@ -138,7 +158,7 @@ def _values(node: Node, policy: Policy, values: dict[str, Value]) -> Iterator[Va
                 yield from _values(item, policy, values)
         case Name(name=name) if name.startswith("lists."):
             listed = policy.lists.get(name.removeprefix("lists."), NamedList(name, []))
-            yield from (_host(entry) for entry, _ in zip(listed, range(3), strict=False))
+            yield from (_host(entry) for entry in islice(listed, 3))
         case Name(name=name) if name in values:
             yield values[name]
         case Call() | Name() if not any(isinstance(each, Fold) for each in walk(node)):

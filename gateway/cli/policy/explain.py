@@ -209,7 +209,7 @@ def _print(policy: Policy, found: Explanation) -> None:
         for other in found.changes[1:_CHANGES]:
             print("   also: " + _change(other))
     elif not found.run.blocked:
-        print("nearest: no single fact would have changed it")
+        print("nearest: none found; no other value that was tried of a single fact changes it")
 
 
 def _change(change: Change) -> str:

@@ -149,6 +149,27 @@ def test_values_come_from_what_the_rules_compare_with() -> None:
     }
 
 
+def test_the_recipient_is_what_a_for_names() -> None:
+    found = policy(
+        """\
+        rules:
+          - {id: a, for: fax@example.com, then: reject}
+          - {id: b, for: ["@example.org", few], when: message.hops < 9, then: quarantine}
+        """,
+        few="ann@example.com\n",
+    )
+    fax = scene(rcpt__address="fax@example.com")
+    (change,) = explain(found, fax).changes
+    assert (change.fact, change.was, change.value) == ("rcpt.address", "fax@example.com", "anybody-else@example.com")
+    assert change.ending.kind is Kind.ACCEPTED
+    (other,) = explain(found, scene()).changes
+    assert (other.value, other.ending.kind) == ("fax@example.com", Kind.REFUSED)
+    held = [one.value for one in explain(found, scene(rcpt__address="ann@example.com")).changes]
+    assert held == [9, "anybody-else@example.com"]
+    domain = policy('rules: [{id: a, for: "@example.org", then: defer}]')
+    assert explain(domain, scene()).changes[0].value == "anybody-else@example.org"
+
+
 def test_no_change_where_nothing_would() -> None:
     assert explain(policy("rules: [{id: a, when: true, then: reject}]\n"), scene()).changes == ()
 

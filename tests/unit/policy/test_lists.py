@@ -44,6 +44,9 @@ def test_membership() -> None:
     assert [some.covers(text) for text in ("badexample.com", "com", "", "example.org")] == [False] * 4
     assert some.networks.holds("192.0.2.255")
     assert not some.networks.holds("192.0.3.0")
+    # `client.ip in lists.some`, `client.network in lists.some`: what else could the author mean?
+    assert [some.holds(text) for text in ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.0/24")] == [True] * 3
+    assert [some.holds(text) for text in ("192.0.3.7", "192.0.2.0/25", "2001:db8::1")] == [False] * 3
 
 
 def test_networks() -> None:
