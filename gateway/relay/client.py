@@ -121,7 +121,8 @@ class Connection:
         except BaseException:
             self._wire.abort()
             raise
-        if answer.response.code == 421:  # it closes now (RFC 5321 section 3.8)
+        untold = self._masked and "XCLIENT" not in self.features  # the next client could not be told
+        if answer.response.code == 421 or untold:  # it closes now (RFC 5321 section 3.8)
             self.close()
         elif answer.step is not Step.DOT or (self._chunking and not answer.delivered):
             await self._reset()  # after a refused BDAT, too (RFC 3030 section 2)

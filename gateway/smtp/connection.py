@@ -259,7 +259,8 @@ class Connection(SMTP):
         if refusal is None:
             refusal, self._stranger = await self._visit.connected()
         if not self._gone and not self._leaving:
-            self._say(self._dialogue.become(refusal or self._banner(), partial(edge.writer, caller.ip)))
+            again = among(caller.ip, self._settings.xclient)
+            self._say(self._dialogue.become(refusal or self._banner(), partial(edge.writer, caller.ip), xclient=again))
 
     async def _shake_hands(self) -> bool:
         """TLS on this connection. False when it failed."""

@@ -131,9 +131,11 @@ class Dialogue:
         self._pending = None
         self._tls = True
 
-    def become(self, reply: Reply, writer: Callable[[], MessageWriter] | None = None) -> Say:
-        """The client is another one now (XCLIENT): it has to greet, or is refused with a 421. `writer` is its own."""
+    def become(self, reply: Reply, writer: Callable[[], MessageWriter] | None = None, *, xclient: bool = True) -> Say:
+        """The client is another one now (XCLIENT): it has to greet, or is refused with a 421. `writer` is its own, and
+        so is the right to say XCLIENT: nginx passes on what its client says, as it came."""
         self._pending = None
+        self._xclient = xclient
         if writer is not None:
             self._intake = Intake(self._rules.message, writer)
         self._forget()
@@ -192,7 +194,7 @@ class Dialogue:
             raise sequence("EHLO first")
         if self._envelope is not None:
             raise sequence("One MAIL at a time")
-        envelope = grammar.mail(argument, esmtp=self._esmtp, size_limit=self._rules.message)
+        envelope = grammar.mail(argument, esmtp=self._esmtp)
         too_many = self._tally.mail(self._rules.messages)
         return self.hang_up(too_many, "") if too_many else self._wait(Mail(envelope))
 

@@ -2,7 +2,9 @@
 
 Attributes are strict; what the proxy cannot say (`[UNAVAILABLE]`) stays as it was. NAME, LOGIN and PROTO are read and
 dropped: names are looked up by us, nobody logs in here, and EHLO or HELO comes again. Offered to trusted networks
-alone; from anybody else the command ends the connection.
+alone; from anybody else the command ends the connection. So does a second one, for the client that the first has told
+is trusted no more, unless its address is: a proxy that passes commands on as they came (nginx) would let its clients
+choose who they are. (Postfix goes on trusting the connection.)
 
 Postfix XCLIENT_README; RFC 3461 section 4 (xtext). Called by `protocol`.
 """

@@ -47,6 +47,7 @@ class Backend:
     context: ssl.SSLContext | None
     scripts: tuple[Script, ...] = ({},)
     features: tuple[str, ...] = FEATURES
+    trusts_us_alone: bool = False  # after XCLIENT it takes no other
     endings: tuple[bytes, ...] = (b"\r\n.\r\n",)  # what it takes for the end of a mail
     clear: bytearray = field(default_factory=bytearray)  # every octet that came outside TLS
     commands: list[tuple[int, str]] = field(default_factory=list)  # connection number and line, inside TLS
@@ -118,7 +119,7 @@ class Talk:
     ) -> None:
         self.backend, self.number, self.reader, self.writer = backend, number, reader, writer
         self.script = backend.scripts[min(number, len(backend.scripts) - 1)]
-        self.tls = self.sender = self.positive = False
+        self.tls = self.sender = self.positive = self.masked = False
         self.recipients = 0
 
     async def run(self) -> None:
@@ -128,7 +129,8 @@ class Talk:
             line = await self.line()
             verb = line[:4].upper()
             if verb == "EHLO":
-                features = [*self.backend.features]
+                masked = self.masked and self.backend.trusts_us_alone
+                features = [each for each in self.backend.features if not (masked and each.startswith("XCLIENT"))]
                 if not self.tls and self.backend.context is not None:
                     features.append("STARTTLS")
                 reply = "".join(f"250-{f}\r\n" for f in ["backend.example", *features]) + "250 HELP\r\n"
@@ -163,7 +165,7 @@ class Talk:
             elif verb == "BDAT":
                 await self.chunk(int(line.split()[1]))
             elif verb == "XCLI":
-                await self.do("xclient", b"220 backend.example ESMTP\r\n")
+                self.masked = await self.do("xclient", b"220 backend.example ESMTP\r\n")
             elif verb == "XFOR":
                 await self.do("xforward", b"250 2.0.0 ok\r\n")
             elif verb == "RSET":

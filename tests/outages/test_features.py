@@ -168,6 +168,21 @@ def test_a_backend_that_does_not_trust_us(tmp_path: Path, how: str, said: Action
     run(tmp_path, test)
 
 
+def test_a_backend_that_takes_one_xclient_gets_one_mail_a_connection(tmp_path: Path) -> None:
+    """Who the second client was could not be told: its mail would be the first one's."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=(*FEATURES, XCLIENT))
+        backend.trusts_us_alone = True
+        relay = rig.relay(backend.port, more="tell_client: xclient")
+        for _ in range(2):
+            assert isinstance(await deliver(relay), Delivered)
+        assert backend.connections == 2
+        assert sum(line.startswith("XCLIENT") for line in backend.lines()) == 2
+
+    run(tmp_path, test)
+
+
 def test_a_question_is_our_own(tmp_path: Path) -> None:
     """Recipients are asked for in our name: the answer is kept for every client."""
 

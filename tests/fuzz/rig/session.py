@@ -199,6 +199,7 @@ class Session:
         assert self.mail is None
         told = attributes(argument[1:])
         self.ip = address(told["ADDR"]) if "ADDR" in told else self.ip
+        self.trusted = self.ip == self.terms.ip
         self.told_helo = told.get("HELO", self.told_helo)
         self.forget()
 

@@ -191,6 +191,22 @@ def test_xclient_makes_another_client(run: Run) -> None:
     run(talk())
 
 
+def test_a_second_xclient_comes_from_the_client_and_not_from_the_proxy(run: Run) -> None:
+    async def talk() -> None:
+        async with door(settings=replace(USUAL, xclient=LOOPBACK)) as place:
+            client = await place.connect()
+            assert await client.say(b"XCLIENT HELO=client.example\r\n") == "220", "its address is still the proxy's"
+            assert await client.say(b"XCLIENT ADDR=192.0.2.7\r\n") == "220"
+            assert await client.say(b"EHLO client.example\r\n") == "250"
+            assert "XCLIENT" not in client.text
+            client.send(b"XCLIENT ADDR=198.51.100.7\r\n")
+            assert await client.all_replies() == ["550 5.7.0"]
+            assert [session.client_ip for session in place.house.sessions][-1] == "192.0.2.7"
+            await client.close()
+
+    run(talk())
+
+
 def test_xclient_into_a_full_network_or_a_refusing_policy() -> None:
     async def talk() -> None:
         settings = replace(USUAL, xclient=LOOPBACK, connections_per_network=2)
