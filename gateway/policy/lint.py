@@ -7,14 +7,14 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
-from gateway.checks.check import Value
+from gateway.checks.check import OnError, Value
 from gateway.mail.terms import Stage
 from gateway.policy.evaluate import Condition, Undecided, condition
 from gateway.policy.lists import NamedList
 from gateway.policy.possible import implies, required, spelt, why_never, witness
 from gateway.policy.rules import EXCEPTIONS, Action, Recipients, Rule
 from gateway.policy.syntax import Const, walk
-from gateway.policy.vocabulary import SIZE
+from gateway.policy.vocabulary import ON_ERROR, SIZE, checks_of
 from gateway.yamlfile import Position, Problem, nearest
 
 #: Rules that want no particular value, of one policy: how many of them others are compared with.
@@ -141,11 +141,18 @@ def _takes_all(first: Rule, rule: Rule, lists: Mapping[str, NamedList]) -> bool:
             return False  # what is held at RCPT may be refused at DATA
     if _names_failure(rule) and first.when.facts:
         return False  # it may be meant for the day when the first cannot be decided
+    if OnError.IGNORE in _on_error(first) and OnError.DEFER in _on_error(rule):
+        return False  # on that day this one makes the mail wait
     return implies(rule.when.tree, first.when.tree, lists)
 
 
 def _names_failure(rule: Rule) -> bool:
     return any(isinstance(node, Const) and node.value == "temperror" for node in walk(rule.when.tree))
+
+
+def _on_error(rule: Rule) -> set[OnError]:
+    """What becomes of it when a check fails, by its checks."""
+    return {rule.on_error or ON_ERROR[check] for check in checks_of(rule.when.facts)}
 
 
 def _reason(first: Rule, rule: Rule) -> str:

@@ -84,8 +84,8 @@ class NamedList:
         return len(self._spelt)
 
     def holds(self, text: str) -> bool:
-        """`text in lists.NAME`: it is an entry, an address whose domain or an IP address whose network is one, or it has
-        all words of a name.
+        """`text in lists.NAME`: it is an entry, or an address whose domain is one, or an IP address whose network is;
+        or it has all words of a name.
         """
         plain = text.lower()
         if plain in self.texts or ("@" in plain and plain.rpartition("@")[2] in self.texts):

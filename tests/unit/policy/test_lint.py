@@ -36,6 +36,25 @@ def test_a_rule_behind_another(first: str, second: str, shadowed: bool) -> None:
     assert ["never reached" in problem.what for problem in found.warnings] == [True] * shadowed
 
 
+@pytest.mark.parametrize(
+    ("when", "first", "second", "shadowed"),
+    [
+        ("spf.result == 'fail'", ", on_error: ignore", ", on_error: defer", False),
+        ("dnsbl.score > 5", "", ", on_error: defer", False),  # it is ignored by default
+        ("dnsbl.score > 5", ", on_error: defer", ", on_error: defer", True),
+        ("spf.result == 'fail'", "", ", on_error: defer", True),
+        ("spf.result == 'fail'", ", on_error: ignore", "", False),
+        ("spf.result == 'fail'", ", on_error: ignore", ", on_error: ignore", True),
+    ],
+)
+def test_a_rule_for_the_day_when_the_first_is_left_out(when: str, first: str, second: str, shadowed: bool) -> None:
+    found = policy(
+        f'rules:\n  - {{id: one, when: "{when}", then: reject{first}}}\n'
+        f'  - {{id: two, when: "{when}", then: reject{second}}}\n'
+    )
+    assert ["never reached" in problem.what for problem in found.warnings] == [True] * shadowed
+
+
 @pytest.mark.parametrize("condition", ["spf.result == 'fail' && mail.domain == 'd{}.example'", "message.hops > {}"])
 def test_thousands_of_rules_are_not_all_compared(condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = 0
