@@ -30,8 +30,9 @@ class Mail:
 class Sink:
     """A backend in this process. `start` gives its port; `mails` is what it took.
 
-    `refuse` maps a recipient (lower case) to the reply it gets at RCPT ("550 5.1.1 No such user"); `refuse_data` is a
-    reply to every final dot. `context` None offers no STARTTLS at all, as a stripped connection would look.
+    `refuse` maps a recipient (lower case) to the reply it gets at RCPT ("550 5.1.1 No such user"), and "MAIL" to one
+    that every sender gets; `refuse_data` is a reply to every final dot. `context` None offers no STARTTLS at all, as a stripped connection would look; `features`
+    are offered besides.
     """
 
     context: ssl.SSLContext | None
@@ -40,6 +41,7 @@ class Sink:
     refuse_data: str = ""
     on_mail: Callable[[Mail], None] | None = None
     keep: bool = True
+    features: tuple[str, ...] = _FEATURES
     mails: list[Mail] = field(default_factory=list)
     clear_text: list[str] = field(default_factory=list)
     connections: int = 0
@@ -102,7 +104,7 @@ class _Dialogue:
         match verb:
             case "EHLO" | "HELO":
                 self._mail = None
-                features = [self._sink.hostname, *(_FEATURES if verb == "EHLO" else ())]
+                features = [self._sink.hostname, *(self._sink.features if verb == "EHLO" else ())]
                 if verb == "EHLO" and self._sink.context is not None and not self._tls:
                     features.append("STARTTLS")
                 self._say(*(f"250{'-' if f is not features[-1] else ' '}{f}" for f in features))
@@ -113,6 +115,8 @@ class _Dialogue:
                 self._say("250 2.0.0 OK")
             case "MAIL" | "RCPT" | "DATA" if not self._tls:
                 self._say("530 5.7.0 Must issue a STARTTLS command first")
+            case "MAIL" if "MAIL" in self._sink.refuse:
+                self._say(self._sink.refuse["MAIL"])
             case "MAIL":
                 path, parameters = _path(line)
                 self._mail = Mail(path, parameters, [], b"", self._tls)

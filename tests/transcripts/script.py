@@ -4,12 +4,15 @@
     zone     OWNER TYPE VALUE          one record of the only DNS there is; VALUE in quotes where it has spaces;
                                        SERVFAIL, TIMEOUT or NXDOMAIN without quotes fail instead
     client   192.0.2.7                 where the client comes from
-    config   limits.message 2KB        one value of the configuration, by its dotted name
+    config   limits.message 2KB        one value of the configuration, by its dotted name; `null` takes it out
     policy                             the lines below it, indented, are a policy file
       rules: ...
-    backend  refuses ADDRESS REPLY     the backend's answer to that RCPT
+    backend  refuses ADDRESS REPLY     the backend's answer to that RCPT; MAIL stands for its answer to any MAIL
     backend  refuses-dot REPLY         its answer to every final dot; `-` for none
     backend  down                      nobody listens there
+    backend  vanishes                  it has read the final dot, and is gone without a word
+    backend  offers SIZE 1000, DSN     what its EHLO says besides STARTTLS, from the first line of the script on
+    relay    crashes                   our own bug: what brings mails to the backend raises an exception
     advance  5m                        the clock moves on, and the edge looks whose time is up
     C: NOOP                            a line the client sends (CRLF is added)
     C\\ MAIL FROM:<a@b>\\n              octets it sends, Python's escapes, nothing added
@@ -36,7 +39,7 @@ from pathlib import Path
 
 SPOKEN = ("S", "B", "closed")
 _SET_UP = {"zone", "client", "config", "policy"}
-_HAPPENS = {"backend", "advance", "closed", "connect", "return", "tls", "drain", "worker", "silence"}
+_HAPPENS = {"backend", "relay", "advance", "closed", "connect", "return", "tls", "drain", "worker", "silence"}
 _REPEATED = re.compile(r"(C\\|C|S)\*(\d+):? (.*)")
 _MANY = 10  # equal lines of speech, which `rewritten` makes one
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import yaml
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from gateway.cli.sink_server import Sink
+from gateway.cli.sink_server import Mail, Sink
 from gateway.cli.testca import TestCa
 from gateway.clock import ManualClock
+from gateway.relay.fate import Fate
 from gateway.yamlfile.units import parse_duration
 from tests.support.certificates import authority as authority_node
 from tests.support.certificates import chain_file, make
@@ -154,6 +155,12 @@ class Stage:
                 self.house.sweep()
             case "backend", ["down"]:
                 await self.sink.stop()
+            case "backend", ["vanishes"]:
+                self.sink.on_mail = _vanish
+            case "backend", ["offers"]:
+                self.sink.features = tuple(word.strip() for word in line.text.partition(" ")[2].split(","))
+            case "relay", ["crashes"]:
+                self.house.house.relay.deliver = _crash  # type: ignore[method-assign]
             case "backend", ["refuses"]:
                 self.sink.refuse[words[1]] = words[2]
             case "backend", ["refuses-dot"]:
@@ -189,6 +196,14 @@ class Stage:
             text = mail.octets.decode("utf-8", "backslashreplace")
             lines += [f"  {row}".rstrip() for row in text.removesuffix("\r\n").split("\r\n")]
         return lines or ["nothing"]
+
+
+def _vanish(_: Mail) -> None:
+    raise EOFError
+
+
+async def _crash(*_: object, **__: object) -> Fate:
+    raise RuntimeError("secret insides: /var/lib/gatepost")
 
 
 @asynccontextmanager
@@ -233,7 +248,10 @@ def _set(tree: object, path: list[str], value: object) -> None:
             assert isinstance(tree, dict)
             tree = tree.setdefault(word, {})
     assert isinstance(tree, dict)
-    tree[path[-1]] = value
+    if value is None:
+        del tree[path[-1]]
+    else:
+        tree[path[-1]] = value
 
 
 def differences(script: Script, outcomes: dict[int, list[tuple[str, str]]]) -> list[str]:
