@@ -31,8 +31,8 @@ class Sink:
     """A backend in this process. `start` gives its port; `mails` is what it took.
 
     `refuse` maps a recipient (lower case) to the reply it gets at RCPT ("550 5.1.1 No such user"), and "MAIL" to one
-    that every sender gets; `refuse_data` is a reply to every final dot. `context` None offers no STARTTLS at all, as a stripped connection would look; `features`
-    are offered besides.
+    that every sender gets; `refuse_data` is a reply to every final dot. `context` None offers no STARTTLS at all, as a
+    stripped connection would look; `features` are offered besides.
     """
 
     context: ssl.SSLContext | None
