@@ -46,6 +46,15 @@ def _reader(config: Path, path: Path | None) -> Reader:
     return Reader(path)
 
 
+def left_out(reader: Reader) -> None:
+    """Tells, on standard error, of entries that nobody can read."""
+    if reader.damaged:
+        numbers = ", ".join(str(number) for number in reader.damaged[:3])
+        more = ", ..." if len(reader.damaged) > 3 else ""
+        what = f"{len(reader.damaged)} entries of the journal are damaged and left out (number {numbers}{more})"
+        print(f"gatepost: {what}", file=sys.stderr)
+
+
 @app.command("tail")
 def tail(
     count: Annotated[int, typer.Option("-n", "--lines", min=0, max=1_000_000, help="How many.")] = 20,
@@ -63,6 +72,7 @@ def tail(
         last = rows[-1][0] if rows else reader.last()
         for _, entry in rows:
             print(line(asdict(entry)) if as_json else brief(entry))
+        left_out(reader)
         if not follow:
             return
         told: dict[str, str] = {}  # an entry comes again when its mail ends: tell only what is new
@@ -125,6 +135,7 @@ def search(
             found = reader.search(wanted, count)
         except ValueError as why:
             raise typer.BadParameter(str(why), param_hint="--client") from None
+        left_out(reader)
     for entry in found:
         print(line(asdict(entry)) if as_json else brief(entry))
     if len(found) == count and not as_json:

@@ -157,7 +157,7 @@ def whole(value: object) -> bool:
 
 
 def decode(octets: bytes) -> Entry:
-    """An entry again; keys of another version are ignored, absent ones empty."""
+    """An entry again; keys of another version are ignored, absent ones empty. Raises one of `UNREADABLE`."""
     values: dict[str, object] = {"id": "", "time": 0.0, "client": "", "sender": ""}
     values.update((key, value) for key, value in _loads(octets).items() if key in _KEYS)
     values["recipients"] = tuple(cast("list[str]", values.get("recipients", [])))
@@ -168,7 +168,12 @@ def decode(octets: bytes) -> Entry:
     values["fired"] = tuple(cast("list[str]", values.get("fired", [])))
     values["observed"] = _pairs(values.get("observed", []))
     values["notes"] = _pairs(values.get("notes", []))
-    return Entry(**values)  # type: ignore[arg-type] # our own JSON
+    entry = Entry(**values)  # type: ignore[arg-type] # its types are looked at next
+    for one in (entry, entry.judged, *entry.asked, *entry.verdicts):
+        for name, kinds in _TYPES[one.__class__]:
+            if type(getattr(one, name)) not in kinds:
+                raise TypeError(f"'{name}' is a {type(getattr(one, name)).__name__}")
+    return entry
 
 
 def _loads(octets: bytes) -> dict[str, object]:
@@ -189,6 +194,13 @@ def _pairs(value: object) -> tuple[tuple[str, str], ...]:
 
 
 _NAMES: dict[type, set[str]] = {kind: {each.name for each in fields(kind)} for kind in (Entry, Spoken, Asked, Judged)}
+_TYPES: dict[type, list[tuple[str, set[type]]]] = {
+    type(empty): [
+        (each.name, {float, int} if (kind := type(getattr(empty, each.name))) is float else {kind})
+        for each in fields(empty)
+    ]
+    for empty in (Entry("", 0.0, "", ""), Judged(), Asked(""), Spoken("", "", "", ""))
+}
 _PLAIN = {bool, int, float, type(None)}
 _KEYS = tuple(each.name for each in fields(Entry))
 

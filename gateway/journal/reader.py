@@ -4,13 +4,15 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from gateway.journal.entry import Entry, decode
+from gateway.journal.entry import UNREADABLE, Entry, decode
 from gateway.journal.words import Wanted
 from gateway.mail.terms import Unavailable
 
 _BUSY_SECONDS = 1.0
 _AT_ONCE = 500
+_AFTER = "SELECT n, entry FROM entry WHERE n > ? ORDER BY n LIMIT ?"
 #: The version of the file from which on there are words.
 SEARCHABLE = 2
 
@@ -21,6 +23,8 @@ class Reader:
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise Unavailable(f"{path}: no journal there yet")
+        #: The numbers of entries that could not be read and were left out.
+        self.damaged: list[int] = []
         try:
             self._database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
             self._database.execute("SELECT n, id, time, entry FROM entry LIMIT 1").fetchone()
@@ -38,15 +42,17 @@ class Reader:
 
     def last(self) -> int:
         """The number of the last entry; 0 when there is none."""
-        return max((number for number, _ in self.numbered(1)), default=0)
+        return int(self._select("SELECT coalesce(max(n), 0) FROM entry")[0][0])
 
     def after(self, number: int, limit: int = 1000) -> list[tuple[int, Entry]]:
         """Entries written since the one of that number, oldest first: for following."""
-        return self._rows("SELECT n, entry FROM entry WHERE n > ? ORDER BY n LIMIT ?", number, limit)
+        return self._rows(_AFTER, number, limit)
 
     def get(self, transaction_id: str) -> Entry | None:
         """The entry of that transaction; `None` when the journal has none (any more)."""
         found = self._rows("SELECT n, entry FROM entry WHERE id = ?", transaction_id)
+        if not found and self.damaged:
+            raise Unavailable(f"journal: its entry {self.damaged[-1]}, of {transaction_id}, is damaged")
         return found[0][1] if found else None
 
     def search(self, wanted: Wanted, limit: int = 1000) -> list[Entry]:
@@ -70,26 +76,26 @@ class Reader:
         return [entry for _, entry in self._rows(statement, *values, limit)][::-1]
 
     def since(self, moment: float) -> Iterator[Entry]:
-        """Every entry of transactions that began then or later, oldest first; read as they are asked for."""
-        last, statement = 0, "SELECT n, entry FROM entry WHERE n > ? AND time >= ? ORDER BY n LIMIT ?"
-        while rows := self._rows(statement, last, moment, _AT_ONCE):
-            yield from (entry for _, entry in rows)
-            last = rows[-1][0]
+        """Every entry of transactions that began then or later, oldest first; read as they are asked for.
+
+        What is written meanwhile is not: a mail that ends gets a new entry, and would be told twice.
+        """
+        first, last = 0, self.last()
+        statement = "SELECT n, entry FROM entry WHERE n > ? AND n <= ? AND time >= ? ORDER BY n LIMIT ?"
+        while rows := self._select(statement, first, last, moment, _AT_ONCE):
+            yield from (entry for _, entry in self._readable(rows))
+            first = rows[-1][0]
 
     def count(self, moment: float) -> int:
         """How many these are."""
-        try:
-            found = self._database.execute("SELECT count(*) FROM entry WHERE time >= ?", (moment,)).fetchone()
-        except sqlite3.Error as error:
-            raise Unavailable(f"journal: {error}") from error
-        return int(found[0])
+        return int(self._select("SELECT count(*) FROM entry WHERE time >= ?", moment)[0][0])
 
     def follow(self, number: int, pause: float = 0.3) -> Iterator[Entry]:
         """Entries after the one of that number, for ever."""
         while True:
-            for last, entry in self.after(number):
-                number = last
-                yield entry
+            rows = self._select(_AFTER, number, _AT_ONCE)
+            yield from (entry for _, entry in self._readable(rows))
+            number = rows[-1][0] if rows else number
             time.sleep(pause)
 
     def close(self) -> None:
@@ -97,14 +103,19 @@ class Reader:
         self._database.close()
 
     def _rows(self, statement: str, *values: object) -> list[tuple[int, Entry]]:
+        return self._readable(self._select(statement, *values))
+
+    def _readable(self, rows: list[tuple[int, bytes]]) -> list[tuple[int, Entry]]:
+        found: list[tuple[int, Entry]] = []
+        for number, octets in rows:
+            try:
+                found.append((number, decode(octets)))
+            except UNREADABLE:  # one of them hides no other
+                self.damaged.append(number)
+        return found
+
+    def _select(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         try:
-            return [(number, _decoded(number, octets)) for number, octets in self._database.execute(statement, values)]
+            return self._database.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise Unavailable(f"journal: {error}") from error
-
-
-def _decoded(number: int, octets: bytes) -> Entry:
-    try:
-        return decode(octets)
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise Unavailable(f"journal: its entry {number} is damaged ({type(error).__name__})") from error

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from gateway.cli.journal import left_out
 from gateway.cli.policy import compared
 from gateway.cli.policy.sources import (
     ConfigOption,
@@ -71,7 +72,7 @@ def replay(
             tally,
         )
         if unheard:
-            print(f"  {unheard} transactions never came to the policy: relaying denied, given up, or an older journal")
+            print(f"  {unheard} transactions never came to the policy: relaying denied, given up, an older journal")
     if tally.differs:
         raise typer.Exit(1)
 
@@ -88,10 +89,12 @@ def moment_of(since: str) -> float:
 
 
 def watched(past: Reader, start: float) -> Iterator[Entry]:
-    """The entries since then, oldest first, with a bar where a person watches."""
-    if not sys.stderr.isatty():
-        yield from past.since(start)
-        return
+    """The entries since then, oldest first, with a bar where a person watches; at the end, what could not be read."""
+    yield from _with_bar(past, start) if sys.stderr.isatty() else past.since(start)
+    left_out(past)
+
+
+def _with_bar(past: Reader, start: float) -> Iterator[Entry]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=past.count(start))

@@ -1,7 +1,9 @@
 """gatepost policy explain, replay, diff, schema and check --failures: what is printed, and the exit status."""
 
+import contextlib
 import io
 import json
+import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -218,6 +220,26 @@ def test_the_configuration_that_lies_here_is_the_one_meant(configured: Path, sof
     configured.write_text("hostname: mx\n")
     told = call("replay", "--policies", "old", "--json")
     assert (told.exit_code, json.loads(told.stdout)["ok"]) == (1, False)
+
+
+def test_a_damaged_entry_hides_no_other(journal: Path, folder: Path, softer: Path) -> None:
+    with contextlib.closing(sqlite3.connect(journal)) as database, database:
+        database.execute('UPDATE entry SET entry = \'{"asked": [{"recipient": "a", "facts": 7}]}\' WHERE n < 3')
+    tried = call("replay", "--policies", folder, "--journal", journal)
+    assert tried.exit_code == 0
+    assert "2 transactions, 1 recipients judged again" in tried.output
+    assert "2 entries of the journal are damaged and left out (number 1, 2)" in tried.stderr
+    assert "2 entries of the journal are damaged" in call("diff", folder, softer, "--journal", journal).stderr
+
+
+def test_what_is_written_meanwhile_is_not_told_twice(journal: Path) -> None:
+    with contextlib.closing(Reader(journal)) as reader:
+        entries = reader.since(0.0)
+        first = next(entries)
+        writer = Journal(journal, 3600.0, ManualClock(ENTRY.time))
+        writer.record(replace(ENTRY, id=first.id, fate="delivered"))
+        writer.close()
+        assert first.id not in [entry.id for entry in entries]
 
 
 def test_a_bar_where_a_person_watches(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
