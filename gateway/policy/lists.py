@@ -19,7 +19,7 @@ from gateway.files import Files
 from gateway.mail.address import Mailbox, to_ascii
 from gateway.mail.reply import SyntaxRefused
 from gateway.policy.names import Names, PersonName, name
-from gateway.yamlfile import Position, Problem
+from gateway.yamlfile import Position, Problem, first_forbidden, why_forbidden
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Entry = str | Network | PersonName
@@ -190,7 +190,11 @@ def _entries(path: Path, files: Files, problems: list[Problem]) -> tuple[list[En
         problems.append(Problem(Position(str(path), 1, 1), "the list is not UTF-8 text"))
         return [], MAY_BE_EMPTY
     entries: list[Entry] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if (at := first_forbidden(line)) is not None:
+            # U+2028 in a comment would begin a line that no reviewer sees.
+            problems.append(Problem(Position(str(path), number, at + 1), *why_forbidden(line[at])))
+            continue
         content = _COMMENT.split(line, maxsplit=1)[0].strip()
         if not content:
             continue

@@ -10,6 +10,7 @@ directives, several documents and duplicate keys are refused.
 from gateway.yamlfile.document import Data, Document
 from gateway.yamlfile.loader import load
 from gateway.yamlfile.problem import ConfigError, Fault, Loc, PolicyError, Position, Problem
+from gateway.yamlfile.scalars import first_forbidden, why_forbidden
 from gateway.yamlfile.units import Bool, Count, Duration, Size, duration, size, spell_duration, spell_size
 from gateway.yamlfile.validate import Model, known_keys, validate
 from gateway.yamlfile.wording import nearest
@@ -29,6 +30,7 @@ __all__ = [
     "Problem",
     "Size",
     "duration",
+    "first_forbidden",
     "known_keys",
     "load",
     "nearest",
@@ -36,4 +38,5 @@ __all__ = [
     "spell_duration",
     "spell_size",
     "validate",
+    "why_forbidden",
 ]

@@ -15,7 +15,7 @@ from gateway.files import Files
 from gateway.yamlfile import scanner
 from gateway.yamlfile.document import Data, Document, Place
 from gateway.yamlfile.problem import PROBLEMS_LIMIT, ConfigError, Loc, Problem, shown
-from gateway.yamlfile.scalars import first_forbidden, resolve
+from gateway.yamlfile.scalars import first_forbidden, resolve, why_forbidden
 
 FILE_LIMIT = 1_000_000  # octets; policies of hundreds of rules stay under a tenth of it
 DEPTH_LIMIT = 32
@@ -70,11 +70,7 @@ def _text(path: Path, files: Files, document: Document) -> str:
     text = document.text
     index = first_forbidden(text)
     if index is not None:
-        what = f"the character U+{ord(text[index]):04X} must not stand in this file"
-        hint = "it is invisible or looks like a space; delete it and type the line again"
-        if text[index] == "\r":
-            what, hint = "a carriage return stands alone", "end the lines with LF (or CR LF)"
-        raise refuse(what, hint, index)
+        raise refuse(*why_forbidden(text[index]), index)
     if match := _INDENTED_TAB.search(text):
         raise refuse("a tab at the beginning of the line", "use spaces", match.start(1))
     return text

@@ -37,3 +37,11 @@ _SUSPECT = re.compile("[^\n\t -~\u00a1-\u00ac\u00ae-\u02ff]")
 def first_forbidden(text: str) -> int | None:
     """The index of the first forbidden character, or None."""
     return next((match.start() for match in _SUSPECT.finditer(text) if forbidden(match[0])), None)
+
+
+def why_forbidden(character: str) -> tuple[str, str]:
+    """What is wrong with it, and what to do."""
+    if character == "\r":
+        return "a carriage return stands alone", "end the lines with LF (or CR LF)"
+    what = f"the character U+{ord(character):04X} must not stand in this file"
+    return what, "it is invisible or looks like a space; delete it and type the line again"

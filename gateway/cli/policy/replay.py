@@ -72,7 +72,7 @@ def replay(
             tally,
         )
         if unheard:
-            print(f"  {unheard} transactions never came to the policy: relaying denied, given up, an older journal")
+            print(f"  {unheard} transactions never came to the policy: relaying denied, given up, or an older journal")
     if tally.differs:
         raise typer.Exit(1)
 

@@ -88,6 +88,14 @@ def test_problems_have_places() -> None:
     ]
 
 
+@pytest.mark.parametrize("unseen", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\u200b", "\u202e", "\u00a0"])
+def test_no_line_that_nobody_sees(unseen: str) -> None:
+    found, problems = load(our__txt=f"a.example\r\n# harmless{unseen}evil.example\n")
+    assert list(found["our"]) == ["a.example"]
+    what = "a carriage return stands alone" if unseen == "\r" else f"the character U+{ord(unseen):04X} must not stand"
+    assert [problem.startswith(f"our.txt:2:11: {what}") for problem in problems] == [True]
+
+
 def test_unreadable() -> None:
     class Broken(Memory):
         def read(self, path: Path) -> bytes:
