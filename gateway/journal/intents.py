@@ -1,9 +1,10 @@
 """Mails whose fate is open, noted where the death of this process does not hide them.
 
 Before the dot goes to a backend its entry, fate `unknown`, goes into a slot of a file of this process beside the
-journal: one `pwrite`, in the kernel's hands when it returns, so that SIGKILL cannot lose it (a power cut may). Once the
-journal has the fate the slot is free again. Of a process that ended in between the file remains and its lock is gone:
-the next journal that looks writes down what is in it (`collect`) and removes it.
+journal: one `pwrite`, in the kernel's hands when it returns, so that SIGKILL cannot lose it (a power cut may). The true
+fate takes its place there while it waits for the journal, or the mails of the last moment, answered long since, would
+all be in doubt. Once the journal has it the slot is free again. Of a process that ended in between the file remains and
+its lock is gone: the next journal that looks writes down what is in it (`collect`) and removes it.
 
 Bounded: `_SLOTS` mails, `_SLOT` octets each, `_FILES` files. Where nothing can be noted (a full disk) mail goes on, and
 log and `gatepost_intents_dropped_total` say so. RFC 1047 (why a fate can be open). Used by `writer`.
@@ -39,7 +40,7 @@ _RETRY_SECONDS = 1.0
 
 
 class Intents:
-    """Those of one process. `note` is called from the event loop, `done` from any thread; neither raises or waits."""
+    """Those of one process. `done` may come from any thread, the rest from the event loop; none raises or waits."""
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
@@ -61,10 +62,7 @@ class Intents:
                 if not self._free:
                     raise OSError(f"more than {_SLOTS} fates are open")
                 slot = self._slots[entry.id] = self._free.pop()
-            octets = _encoded(entry)
-            head = len(octets).to_bytes(4, "little") + zlib.crc32(octets).to_bytes(4, "little")
-            if os.pwrite(self._descriptor, head + octets, slot * _SLOT) != _HEAD + len(octets):
-                raise OSError("no room on the disk")
+            self._put(slot, entry)
             self._failing = False
         except OSError as error:
             metrics.intent_dropped()
@@ -72,6 +70,13 @@ class Intents:
                 self._failing = True
                 why = error.strerror or str(error)
                 log.warning("open fates cannot be noted, mail goes on", beside=str(self._journal), why=why)
+
+    def answered(self, entry: Entry) -> None:
+        """The fate of that mail is known, and this is its entry, though not in the journal yet."""
+        slot = self._slots.get(entry.id, -1)
+        if slot >= 0:
+            with contextlib.suppress(OSError):  # it stays in doubt, and log and metrics know why
+                self._put(slot, entry)
 
     def done(self, transaction_id: str) -> None:
         """Its fate is in the journal, or the journal cannot have it."""
@@ -88,6 +93,12 @@ class Intents:
                 self._file.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._file, self._descriptor = None, -1
+
+    def _put(self, slot: int, entry: Entry) -> None:
+        octets = _encoded(entry)
+        head = len(octets).to_bytes(4, "little") + zlib.crc32(octets).to_bytes(4, "little")
+        if os.pwrite(self._descriptor, head + octets, slot * _SLOT) != _HEAD + len(octets):
+            raise OSError("no room on the disk")
 
     def _open(self) -> None:
         if time.monotonic() < self._retry_at:

@@ -98,6 +98,8 @@ class Journal:
             metrics.journal_dropped(1)
             self._intents.done(entry.id)
             return
+        if entry.fate not in _NO_FATE:
+            self._intents.answered(entry)  # before the thread can see it, and strike it out
         self._queue.put(entry)
         if waiting >= _BATCH:
             self._hurry.set()
@@ -187,10 +189,10 @@ class Journal:
         return self._database
 
     def _inherit(self, noted: list[Entry]) -> None:
-        """Writes down what a process left open when it ended, unless it had written the fate itself."""
+        """Writes down what a process left when it ended, unless it had written the fate itself."""
         lost = [entry for entry in noted if not self._settled(entry.id)]
         self._write(lost)
-        for entry in lost:
+        for entry in [entry for entry in lost if entry.fate == "unknown"]:
             log.warning("a fate stays unknown", id=entry.id, sender=entry.sender, why=entry.fate_detail)
 
     def _settled(self, transaction_id: str) -> bool:

@@ -141,6 +141,21 @@ def test_what_is_settled_is_never_in_doubt(place: Site, backend: Recorder) -> No
     assert left(place) == []
 
 
+def test_what_was_answered_is_no_doubt_though_the_journal_had_to_wait(place: Site, backend: Recorder) -> None:
+    with serving(place) as gateway:
+        assert send(gateway, 0) == 250
+        until(lambda: len(entries(place)) == 1, "the first entry")
+        with contextlib.closing(sqlite3.connect(place.journal, isolation_level=None)) as held:
+            held.execute("BEGIN IMMEDIATE")
+            assert send(gateway, 1) == 250
+            os.kill(gateway.worker_pids()[0], signal.SIGKILL)
+            held.execute("ROLLBACK")
+        until(lambda: len(entries(place)) == 2, f"the second entry; {gateway.words()}")
+        assert [(entry["fate"], entry["reply"][:4]) for entry in entries(place)] == [("delivered", "250 ")] * 2
+        assert gateway.events("a fate stays unknown") == []
+        gateway.stop()
+
+
 def test_a_full_disk_stops_no_mail_and_is_told(place: Site, backend: Recorder) -> None:
     place.configuration["admin"] = {"bind": f"127.0.0.1:{free_port()}"}
     with serving(place) as gateway:

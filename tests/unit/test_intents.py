@@ -107,6 +107,20 @@ def test_a_settled_mail_leaves_nothing(path: Path) -> None:
     assert entry(path) == DONE
 
 
+def test_an_answer_that_waits_for_the_journal_is_no_doubt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with journal(path) as opened:
+        monkeypatch.setattr(opened, "_write", lambda _: stuck.wait(10))
+        stuck = threading.Event()
+        opened.note(OPEN)
+        opened.record(replace(OPEN, fate="none"))  # no answer
+        assert [*intents._entries(opened._intents._descriptor)] == [OPEN]
+        opened.record(DONE)
+        assert [*intents._entries(opened._intents._descriptor)] == [DONE]
+        opened.record(replace(DONE, id="T00000000002"))  # never handed over: it needs no place
+        assert len(opened._intents._slots) == 1
+        stuck.set()
+
+
 def test_what_was_settled_and_not_yet_struck_out_stays_settled(path: Path) -> None:
     with journal(path) as opened:
         opened.record(DONE)
