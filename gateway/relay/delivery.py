@@ -105,7 +105,8 @@ class Relay:
         """Relays the message of `tx`, `prepended` in front, without the fields whose indices are in `removed`.
 
         With `recipient` (the quarantine) it goes there instead; then no refusal is permanent, for the sender can mend
-        nothing about it. `client_name` is the client's verified reverse name, for a backend that is told of the client.
+        nothing about it, and the reply has none of the backend's words. `client_name` is the client's verified reverse
+        name, for a backend that is told of the client.
         `before_dot` hears the host right before the final dot goes there: after it the process may die in doubt.
         """
         assert tx.message is not None
@@ -120,9 +121,7 @@ class Relay:
         mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed, told, last_call)
         with self._under_way():
             fate = await self._deliver(backend, tx, mail)
-        if recipient is not None and isinstance(fate, Refused):
-            return Refused(temporary(fate.reply), fate.why)
-        return fate
+        return fate if recipient is None else _in_our_words(fate)
 
     def _told(self, backend: str, tx: Transaction, name: str) -> Introduction | None:
         how, session = self._tell[backend], tx.session
@@ -192,6 +191,20 @@ def _heard_by(tx: Transaction) -> None:
     """Raises `Abandoned` when the client that would hear the answer is gone."""
     if tx.session.gone:
         raise Abandoned("the client has gone")
+
+
+def _in_our_words(fate: Fate) -> Fate:
+    """What became of a mail for the quarantine, as its sender may hear it.
+
+    Servers repeat the recipient in their replies: a stranger would learn that, and where, its mail is held.
+    """
+    if isinstance(fate, Delivered):
+        return Delivered(Reply(fate.reply.code, fate.reply.status, ("Ok",)), fate.host)
+    if isinstance(fate, Refused):
+        reply, later = temporary(fate.reply), "The mail server does not take it now; try again later"
+        said = f"{fate.why}: {fate.reply.code} {' '.join(fate.reply.text)}"
+        return Refused(Reply(reply.code, reply.status, (later,)), said)
+    return fate
 
 
 def _lifetimes(backend: Backend) -> Lifetimes | None:

@@ -85,6 +85,20 @@ def test_the_quarantine_never_refuses_for_good(tmp_path: Path, step: str) -> Non
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize("said", [b"550 5.1.1", b"450 4.2.2", b"250 2.0.0"])
+def test_the_sender_does_not_learn_of_the_quarantine(tmp_path: Path, said: bytes) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({"dot": said + b" <spam@example.com> in the quarantine\r\n"})
+        relay = rig.relay(backend.port)
+        fate = await relay.deliver("main", transaction(), b"", frozenset(), Mailbox("spam", "example.com"))
+        assert "quarantine" not in str(fate.reply)
+        assert str(fate.reply.code) == said[:3].decode().replace("550", "451")
+        if isinstance(fate, Refused):  # the operator does
+            assert "<spam@example.com> in the quarantine" in fate.why
+
+    run(tmp_path, test)
+
+
 def test_addresses_go_as_they_were_checked(tmp_path: Path) -> None:
     async def test(rig: Rig) -> None:
         backend = await rig.backend()
