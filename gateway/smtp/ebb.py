@@ -12,20 +12,29 @@ PART = 4  # of the crowd are left: then most have gone
 
 
 class Ebb:
-    """Watches how many there are."""
+    """Counts who is inside, and who is shaking hands: most of a storm of aborted handshakes never gets further."""
 
-    __slots__ = ("_most", "_trim")
+    __slots__ = ("_inside", "_most", "_trim")
 
     def __init__(self) -> None:
+        self._inside = 0
         self._most = 0  # since memory was given back
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
-    def seen(self, connections: int) -> bool:
-        """So many are there now. True when memory was given back."""
-        self._most = max(self._most, connections)
-        if self._most < CROWD or connections * PART > self._most:
+    def came(self) -> None:
+        """A connection more."""
+        self._inside += 1
+        self._most = max(self._most, self._inside)
+
+    def went(self) -> None:
+        """A connection less."""
+        self._inside -= 1
+
+    def look(self) -> bool:
+        """To be asked now and then. True when memory was given back."""
+        if self._most < CROWD or self._inside * PART > self._most:
             return False
-        self._most = connections
+        self._most = self._inside
         if self._trim is not None:
             self._trim(0)
         return True

@@ -122,6 +122,7 @@ class Edge:
         refusal = self.refusal(ip)
         if refusal is None:
             self.census.take(ip)
+            self._ebb.came()
             metrics.connection_opened()
         return refusal
 
@@ -177,6 +178,7 @@ class Edge:
             self.connections.discard(connection)
             self.strangers.left(connection)
         self.census.release(ip)
+        self._ebb.went()
         metrics.connection_closed()
         self._left.set()
 
@@ -196,7 +198,7 @@ class Edge:
         # One timer for all: a timer of its own costs each connection memory, and each command a cancel and a set.
         try:
             self.sweep()
-            self._ebb.seen(len(self.connections))
+            self._ebb.look()
         except Exception:  # one connection's bug must not end the deadlines of all
             log.exception("sweep crashed")
         times = self.settings.deadlines
