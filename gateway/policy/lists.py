@@ -26,6 +26,8 @@ Entry = str | Network | PersonName
 
 #: Words in a comment of a list that says: I wait for entries. Rules that name an empty list are warned of else.
 MAY_BE_EMPTY = "may be empty"
+#: Lines of one list that are told, where it is something else altogether.
+_TOLD = 20
 _COMMENT = re.compile(r"(?:^|\s)#")  # "#" within a word may be part of an address
 _FILE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -190,18 +192,27 @@ def _entries(path: Path, files: Files, problems: list[Problem]) -> tuple[list[En
         problems.append(Problem(Position(str(path), 1, 1), "the list is not UTF-8 text"))
         return [], MAY_BE_EMPTY
     entries: list[Entry] = []
+    bad: list[Problem] = []
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        if (at := first_forbidden(line)) is not None:
-            # U+2028 in a comment would begin a line that no reviewer sees.
-            problems.append(Problem(Position(str(path), number, at + 1), *why_forbidden(line[at])))
-            continue
-        content = _COMMENT.split(line, maxsplit=1)[0].strip()
-        if not content:
-            continue
-        try:
-            entries.append(entry(content))
-        except ValueError as why:
-            what, _, hint = str(why).partition(": ")
-            column = len(line) - len(line.lstrip()) + 1
-            problems.append(Problem(Position(str(path), number, column), what, hint))
+        found = _line(line)
+        if isinstance(found, tuple):
+            at, what, hint = found
+            bad.append(Problem(Position(str(path), number, at + 1), what, hint))
+        elif found is not None:
+            entries.append(found)
+    problems += bad[:_TOLD]
+    if len(bad) > _TOLD:
+        problems.append(Problem(bad[_TOLD].position, f"and {len(bad) - _TOLD} more lines are no entries"))
     return entries, text
+
+
+def _line(line: str) -> Entry | tuple[int, str, str] | None:
+    """The entry of a line, None where it has none, or the offset, what is wrong, and a hint."""
+    if (at := first_forbidden(line)) is not None:
+        return at, *why_forbidden(line[at])  # U+2028 in a comment would begin a line that no reviewer sees
+    content = _COMMENT.split(line, maxsplit=1)[0].strip()
+    try:
+        return entry(content) if content else None
+    except ValueError as why:
+        what, _, hint = str(why).partition(": ")
+        return len(line) - len(line.lstrip()), what, hint

@@ -96,6 +96,13 @@ def test_no_line_that_nobody_sees(unseen: str) -> None:
     assert [problem.startswith(f"our.txt:2:11: {what}") for problem in problems] == [True]
 
 
+def test_a_file_that_is_no_list_is_told_in_a_few_lines() -> None:
+    found, problems = load(our__txt="a.example\n" + "name,address\n" * 1000)
+    assert list(found["our"]) == ["a.example"]
+    assert len(problems) == 21
+    assert problems[-1] == "our.txt:22:1: and 980 more lines are no entries"
+
+
 def test_unreadable() -> None:
     class Broken(Memory):
         def read(self, path: Path) -> bytes:
