@@ -6,6 +6,9 @@ it showed. Every step has a time limit.
 """
 
 import asyncio
+import contextlib
+import ipaddress
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +25,7 @@ from gateway.mail.reply import printable
 from gateway.mail.terms import Unavailable
 from gateway.relay.client import Connection
 from gateway.relay.fate import Broken, Step, Untrusted
-from gateway.relay.probe import ENDINGS, takes_ending
+from gateway.relay.probe import ENDINGS, calls_itself, takes_ending
 from gateway.relay.recipients import nobody
 from gateway.relay.targets import Endpoint, Target
 from gateway.relay.trust import fingerprints
@@ -30,6 +33,7 @@ from gateway.relay.way import Way
 from gateway.tls import Trust
 
 _SOON_DAYS = 14
+_PROOFS = {"pkix": "certificate", "fingerprint": "fingerprint", "dane": "DANE"}
 _DOMAINS = 5  # of one backend that are probed
 
 
@@ -89,6 +93,9 @@ class Rounds:
     async def _address(
         self, where: str, name: str, backend: Backend, endpoint: Endpoint, address: str, trust: Trust, sni: str
     ) -> list[Finding]:
+        if _is_ours(self.config, address, endpoint.port):
+            mend = "name the mail server itself; what is sent there comes back to us, until it is refused as a loop"
+            return [red(where, "is one of our own listeners", mend)]
         seen: list[bytes] = []
         watched = replace(trust, judge=_watching(trust, seen))
         try:
@@ -101,7 +108,11 @@ class Rounds:
             return [red(where, _said(why), "is it running, and does a firewall let us through?")]
         try:
             async with asyncio.timeout(self.seconds * 3):
-                found = [green(where, f"reached, STARTTLS, {'DANE' if trust.judge else 'certificate'} believed")]
+                proof = _PROOFS[backend.tls.verify] if trust.judge else "certificate"  # DANE has a second way
+                found = [green(where, f"reached, STARTTLS, {proof} believed")]
+                if await calls_itself(connection, self.config.hostname) == self.config.hostname:
+                    mend = "is it this gateway? Then name the mail server; else give that one a name of its own"
+                    found.append(yellow(where, f"calls itself {self.config.hostname}, as we do", mend))
                 found += self._certificate(where, backend, seen)
                 found += self._features(where, backend, connection)
                 found += await self._recipients(where, name, backend, connection)
@@ -207,6 +218,19 @@ class Rounds:
             if not seen:
                 return yellow(where, f"shows no certificate: {_said(why)}", "offer STARTTLS there")
         return yellow(where, f"shows: {_described(seen[0], self.clock.now())[1]}", "compare it with tls: here")
+
+
+def _is_ours(config: Config, address: str, port: int) -> bool:
+    """True where that is one of our listeners. An unspecified one has every address that can be bound here."""
+    there = ipaddress.ip_address(address.partition("%")[0])
+    binds = [bind.address for listener in config.listeners for bind in listener.bind if bind.port == port]
+    if not any(bind is not None and bind.is_unspecified and bind.version == there.version for bind in binds):
+        return there in binds
+    family = socket.AF_INET6 if there.version == 6 else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as trial:
+        trial.bind((address, 0))
+        return True
+    return False
 
 
 def _watching(trust: Trust, seen: list[bytes]) -> tls.Judge:

@@ -6,21 +6,22 @@ Nothing is changed; every question has a time limit.
 import asyncio
 import contextlib
 import ctypes
+import ipaddress
 import os
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.cli.doctor_finding import Finding, green, red, yellow
 from gateway.clock import Clock
-from gateway.config import Config, Sqlite
+from gateway.config import Config, Redis, Sqlite
 from gateway.config.certificate import certificates, names
 from gateway.dns.resolver import Resolver
-from gateway.dns.stub import Stub
+from gateway.dns.stub import Server, Stub
 from gateway.files import Files
 from gateway.mail.terms import Unavailable
 from gateway.state.opening import open_store
@@ -28,6 +29,7 @@ from gateway.state.opening import open_store
 #: A signed zone that will be there as long as the Internet is.
 _SIGNED = "iana.org"
 _SLOW_SECONDS = 0.3
+_DOMAINS = 20  # whose MX records are looked at
 _UNSYNCHRONIZED = 5  # TIME_ERROR of adjtimex(2)
 
 
@@ -38,31 +40,37 @@ async def dns(config: Config, clock: Clock, seconds: float) -> list[Finding]:
             yellow("dns", f"answers come from {config.dns.zone}", "right for trials; remove dns.zone for real mail")
         ]
     needed = any(backend.tls.verify == "dane" for backend in config.backends.values())
+    servers = Stub(config.dns.servers).servers
+    answers = await asyncio.gather(*(_server(server, clock, seconds, needed=needed) for server in servers))
+    return [finding for findings in answers for finding in findings]
+
+
+async def _server(server: Server, clock: Clock, seconds: float, *, needed: bool) -> list[Finding]:
+    """One of them; `needed`: a backend is believed by its AD bit."""
+    where = f"dns {server}"
+    started = clock.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            answer = await Stub([str(server)]).ask(_SIGNED, "A", seconds)
+    except (Unavailable, TimeoutError) as why:
+        mend = "is it running, recursive, and open to us? dns.servers names others"
+        return [red(where, str(why) or "no answer in time", mend)]
     found: list[Finding] = []
-    for server in Stub(config.dns.servers).servers:
-        where = f"dns {server}"
-        stub = Stub([str(server)])
-        started = clock.monotonic()
-        try:
-            async with asyncio.timeout(seconds):
-                answer = await stub.ask(_SIGNED, "A", seconds)
-        except (Unavailable, TimeoutError) as why:
-            mend = "is it running, recursive, and open to us? dns.servers names others"
-            found.append(red(where, str(why) or "no answer in time", mend))
-            continue
-        took = clock.monotonic() - started
-        if took > _SLOW_SECONDS:
-            found.append(yellow(where, f"answers in {took * 1000:.0f} ms", "use a caching resolver near this machine"))
-        else:
-            found.append(green(where, f"recursive, answers in {took * 1000:.0f} ms"))
-        if answer.authenticated and server.trusted:
-            found.append(green(where, "validates (AD)"))
-        else:
-            what = "does not validate (no AD bit)" if not answer.authenticated else "is not trusted for its AD bit"
-            mend = "run a validating resolver on this machine and name it in dns.servers"
-            found.append(
-                (red if needed else yellow)(where, what, f"{mend}; verify: dane needs one" if needed else mend)
-            )
+    took = clock.monotonic() - started
+    if took > _SLOW_SECONDS:
+        found.append(yellow(where, f"answers in {took * 1000:.0f} ms", "use a caching resolver near this machine"))
+    else:
+        found.append(green(where, f"recursive, answers in {took * 1000:.0f} ms"))
+    mend = "run a validating resolver on this machine and name it in dns.servers"
+    if not (answer.authenticated and server.trusted):
+        what = "does not validate (no AD bit)" if not answer.authenticated else "is not trusted for its AD bit"
+        shout, need = (red, "; verify: dane needs one") if needed else (yellow, "")
+        found.append(shout(where, what, mend + need))
+    elif needed and not ipaddress.ip_address(server.host.partition("%")[0]).is_loopback:
+        what = "validates (AD), on another machine: who can forge its answers on the way sends mail elsewhere"
+        found.append(yellow(where, what, mend))
+    else:
+        found.append(green(where, "validates (AD)"))
     return found
 
 
@@ -143,18 +151,29 @@ def files(path: Path, config: Config) -> Iterator[Finding]:
 
 def _files(path: Path, config: Config) -> Iterator[tuple[Path, bool]]:
     """What matters, and whether it is secret."""
-    yield path, False
-    yield config.policies, False
-    for file in sorted(config.policies.glob("*.y*ml")):
-        yield file, False
+    shared = config.state
+    yield path, isinstance(shared, Redis) and bool(shared.redis.password)
+    for folder, pattern in ((config.policies, "*.y*ml"), (config.lists, "*.txt")):
+        if folder.is_dir():  # a configuration without lists needs no folder
+            yield folder, False
+            for file in sorted(folder.glob(pattern)):
+                yield file, False
     pairs = [pair for listener in config.listeners for pair in listener.tls]
     pairs += [b.tls.client_certificate for b in config.backends.values() if b.tls.client_certificate]
     for pair in pairs:
         yield pair.certificate, False
         yield pair.key, True
-    for backend in config.backends.values():
-        if backend.tls.ca is not None:
-            yield backend.tls.ca, False
+    if config.seal is not None:
+        yield config.seal.key, True
+    authorities = [backend.tls.ca for backend in config.backends.values()]
+    authorities += [each.client_certificates.ca for each in config.listeners if each.client_certificates]
+    if isinstance(shared, Redis):
+        authorities.append(shared.ca)
+        if shared.password_file is not None:
+            yield shared.password_file, True
+    for authority in authorities:
+        if authority is not None:
+            yield authority, False
     if isinstance(config.state, Sqlite) and config.state.path.exists():
         yield config.state.path, True
     if config.journal is not None and config.journal.path.exists():
@@ -208,30 +227,21 @@ async def listeners(config: Config, seconds: float) -> list[Finding]:
 
 async def way_around(config: Config, resolver: Resolver) -> list[Finding]:
     """Do the MX records lead strangers to us, or to the backends?"""
-    found = []
-    hosts = {target.host: name for name, backend in config.backends.items() for target in backend.hosts}
-    for domain, route in list(config.domains.items())[:20]:
-        if domain.startswith("*."):
-            continue
-        where = f"domain {domain}"
-        try:
-            exchangers = [host for _, host in (await resolver.query(domain, "MX")).records]
-        except Unavailable as why:
-            found.append(yellow(where, str(why), "mend DNS"))
-            continue
-        around = [host for host in exchangers if host in hosts]
-        if around:
-            mend = "strangers go around us: name the gateway alone, and let the backend take port 25 from it alone"
-            found.append(red(where, f"its MX records name backend {route.backend}: {', '.join(around)}", mend))
-        elif config.hostname not in exchangers:
-            listed = ", ".join(exchangers[:5]) or "nobody"
-            found.append(
-                yellow(
-                    where,
-                    f"its MX records name {listed}, not {config.hostname}",
-                    "name us there, or nobody brings mail",
-                )
-            )
-        else:
-            found.append(green(where, f"its MX records name {config.hostname}"))
-    return found
+    hosts = {target.host for backend in config.backends.values() for target in backend.hosts}
+    domains = [domain for domain in config.domains if not domain.startswith("*.")][:_DOMAINS]
+    return await asyncio.gather(*(_exchangers(config, domain, hosts, resolver) for domain in domains))
+
+
+async def _exchangers(config: Config, domain: str, hosts: Container[str], resolver: Resolver) -> Finding:
+    where = f"domain {domain}"
+    try:
+        exchangers = [host for _, host in (await resolver.query(domain, "MX")).records]
+    except Unavailable as why:
+        return yellow(where, str(why), "mend DNS")
+    if around := [host for host in exchangers if host in hosts]:
+        mend = "strangers go around us: name the gateway alone, and let the backend take port 25 from it alone"
+        return red(where, f"its MX records name backend {config.domains[domain].backend}: {', '.join(around)}", mend)
+    if config.hostname not in exchangers:
+        what = f"its MX records name {', '.join(exchangers[:5]) or 'nobody'}, not {config.hostname}"
+        return yellow(where, what, "name us there, or nobody brings mail")
+    return green(where, f"its MX records name {config.hostname}")

@@ -1,11 +1,11 @@
-"""What an operator may want to know of a backend and no mail may find out: does it take a smuggled end of data?
+"""What an operator may want to know of a backend and no mail may find out: its name, and what ends a mail for it.
 
 A reader that takes LF.CRLF or its kin for the end of a mail believes whatever commands stand behind it in a stranger's
 message (CVE-2023-51764 and others). We relay no such octets; a backend that strangers also reach around us, or another
 gateway that does, makes it an open door. The probe sends one such ending and then nothing: who answers has taken it.
 The true end is never sent, so a sound backend delivers nothing; a vulnerable one delivers a mail of two lines.
 
-Called by `gatepost doctor --smuggling ADDRESS`, never by the relay.
+Called by `gatepost doctor`, the test of endings only with `--smuggling ADDRESS`; never by the relay.
 """
 
 import asyncio
@@ -26,6 +26,13 @@ ENDINGS: dict[str, bytes] = {
     "CRLF NUL.CRLF": b"\r\n\0.\r\n",
 }
 _SILENCE_SECONDS = 2.0
+
+
+async def calls_itself(connection: Connection, hostname: str) -> str:
+    """The name in its reply to EHLO (RFC 5321 section 4.1.1.1), in lower case. Raises `Broken`."""
+    connection.wire.write(f"EHLO {hostname}\r\n".encode("ascii"), replies=1)
+    response = await connection.wire.response()
+    return response.lines[0].strip().partition(" ")[0].lower().removesuffix(".")
 
 
 async def takes_ending(connection: Connection, recipient: Mailbox, ending: bytes) -> bool | None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import typer
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
 from gateway import tls
@@ -16,13 +18,17 @@ from gateway.cli import doctor as command
 from gateway.cli import doctor_house as house
 from gateway.cli.doctor_backends import Rounds
 from gateway.cli.doctor_finding import Finding
+from gateway.cli.testca import TestCa
 from gateway.clock import SystemClock
 from gateway.config import Config, load_config
+from gateway.config.certificate import certificates
+from gateway.dns.answer import Response
 from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
 from gateway.mail.address import Mailbox
 from gateway.relay import probe
+from gateway.relay.trust import fingerprints
 from tests.outages.backend import CLOSE, FEATURES, HANG, Action
 from tests.outages.rig import NAME, Rig, Signed, run
 from tests.unit.relay.test_recipients import Choosy
@@ -37,15 +43,14 @@ def said(findings: Sequence[Finding]) -> str:
 def configured(directory: Path, backend: str, **more: str) -> Config:
     (directory / "policies").mkdir(exist_ok=True)
     path = directory / "doctor.yaml"
-    rest = "".join(f"{key}: {value}\n" for key, value in more.items())
+    usual = {"listeners": '[{bind: "127.0.0.1:2525", starttls: "off"}]', "state": f"sqlite:{directory}/state.db"}
+    rest = "".join(f"{key}: {value}\n" for key, value in (usual | more).items())
     path.write_text(
         f"""hostname: mx.example.com
-listeners: [{{bind: "127.0.0.1:2525", starttls: "off"}}]
 domains: {{example.com: {{backend: main}}}}
 backends:
   main: {backend}
 policies: policies
-state: sqlite:{directory}/state.db
 {rest}"""
     )
     return load_config(path, DiskFiles())
@@ -122,6 +127,42 @@ def test_dane_without_records(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_fingerprints_are_no_dane(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(Choosy(), features=ALL)
+        leaf = certificates(rig.good.certificate.read_bytes())[0].public_bytes(Encoding.DER)
+        tls = f'{{verify: fingerprint, fingerprints: ["{fingerprints(leaf)[1]}"]}}'
+        config = configured(tmp_path, f'{{hosts: ["127.0.0.1:{backend.port}"], tls: {tls}}}')
+        assert "green: reached, STARTTLS, fingerprint believed" in said(await visit(rig, config))
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0", "127.0.0.2"])
+def test_a_backend_that_is_ourselves(tmp_path: Path, bind: str) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(Choosy(), features=ALL)
+        host = f'{{hosts: ["127.0.0.1:{backend.port}"], tls: {{ca: ca.pem, name: {NAME}}}}}'
+        config = configured(tmp_path, host, listeners=f'[{{bind: "{bind}:{backend.port}", starttls: "off"}}]')
+        words = said(await visit(rig, config))
+        assert ("red: is one of our own listeners" in words) == (bind != "127.0.0.2"), words
+        assert backend.connections == (bind == "127.0.0.2")  # nobody asks itself
+        assert "as we do" not in words
+
+    run(tmp_path, test)
+
+
+def test_a_backend_of_our_name(tmp_path: Path) -> None:
+    """An address translation may lead to us, and no address tells."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({**Choosy(), "ehlo-tls": b"250-MX.example.com. hello\r\n250 8BITMIME\r\n"})
+        host = f'{{hosts: ["127.0.0.1:{backend.port}"], tls: {{ca: ca.pem, name: {NAME}}}}}'
+        assert "yellow: calls itself mx.example.com, as we do" in said(await visit(rig, configured(tmp_path, host)))
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize("taken", [(), (b"\n.\r\n", b"\n.\n")])
 def test_a_smuggled_end_of_data(tmp_path: Path, taken: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_SILENCE_SECONDS", 0.3)
@@ -185,6 +226,38 @@ def test_files(tmp_path: Path) -> None:
     assert "yellow: others may read it" in said(list(house.files(path, config)))
 
 
+def test_files_of_seal_redis_and_lists(tmp_path: Path) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    form = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    (tmp_path / "arc.key").write_bytes(key.private_bytes(*form))
+    (tmp_path / "redis.secret").write_text("sesame\n")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "friends.txt").write_text("friend.example\n")
+    TestCa(tmp_path)
+    names = {"arc.key": 0o600, "redis.secret": 0o600, "ca.pem": 0o644, "lists/friends.txt": 0o644, "lists": 0o755}
+    where = "redis://127.0.0.1"
+    seal, redis = "{domain: example.com, selector: a, key: arc.key}", f"{{redis: {where}, password_file: redis.secret}}"
+    listener = '[{bind: "127.0.0.1:2525", tls: {certificate: x.pem, key: x.key}, client_certificates: {ca: ca.pem}}]'
+    TestCa(tmp_path, "other").issue("mx.example.com", file="x")
+    host = '{hosts: ["mail.example.com:25"]}'
+    config = configured(tmp_path, host, seal=seal, state=redis, lists="lists", listeners=listener)
+    path = tmp_path / "doctor.yaml"
+
+    def words() -> str:
+        return said(list(house.files(path, config)))
+
+    for name, mode in names.items():
+        (tmp_path / name).chmod(mode)
+    assert words().startswith("green")
+    for name, mode in names.items():
+        (tmp_path / name).chmod(mode | (0o004 if mode == 0o600 else 0o002))
+        assert words().startswith("red: others may read" if mode == 0o600 else "red: others may change"), name
+        (tmp_path / name).chmod(mode)
+    config = configured(tmp_path, host, state="redis://:sesame@127.0.0.1")
+    path.chmod(0o644)
+    assert "red: others may read it" in words()  # the password stands in it
+
+
 def test_state_disks_and_clock(tmp_path: Path) -> None:
     config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}', journal="{path: journal.db}")
     assert said(list(house.state(config, SystemClock()))).startswith("red")
@@ -201,6 +274,26 @@ def test_dns(tmp_path: Path) -> None:
     assert said(asyncio.run(house.dns(config, SystemClock(), 1.0))).startswith("yellow: answers come from")
     config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}', dns='{servers: "127.0.0.1:1"}')
     assert said(asyncio.run(house.dns(config, SystemClock(), 0.5))).startswith("red: DNS: no answer")
+
+
+@pytest.mark.parametrize(
+    ("server", "verify", "expected"),
+    [
+        ("127.0.0.1", "dane", "green: validates (AD)"),
+        ("192.0.2.53", "dane", "yellow: validates (AD), on another machine"),
+        ("192.0.2.53", "pkix", "green: validates (AD)"),
+    ],
+)
+def test_whose_word_dane_rests_on(
+    tmp_path: Path, server: str, verify: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def vouched(*_: object) -> Response:
+        return Response(authenticated=True)
+
+    monkeypatch.setattr(house.Stub, "ask", vouched)
+    backend = f'{{hosts: ["mail.example.com:25"], tls: {{verify: {verify}}}}}'
+    config = configured(tmp_path, backend, dns=f'{{servers: "{server}"}}')
+    assert expected in said(asyncio.run(house.dns(config, SystemClock(), 0.5)))
 
 
 def test_listeners(tmp_path: Path) -> None:
