@@ -140,7 +140,15 @@ def command(verb: str, mailbox: Mailbox | None, parameters: list[str]) -> bytes:
 def _known(parameters: tuple[tuple[str, str], ...], names: frozenset[str], features: Features) -> list[str]:
     if "DSN" not in features:
         return []
-    return [f"{name}={value}" for name, value in parameters if name in names]
+    known = [f"{name}={value}" for name, value in parameters if name in names]
+    return known if "SMTPUTF8" in features else [_ascii_form(parameter) for parameter in known]
+
+
+def _ascii_form(parameter: str) -> str:
+    """ORCPT may hold UTF-8 where SMTPUTF8 is; elsewhere it has another form (RFC 6533 section 3)."""
+    if parameter.isascii():
+        return parameter
+    return "".join(character if character.isascii() else f"\\x{{{ord(character):02X}}}" for character in parameter)
 
 
 def _check_fields(octets: bytes) -> None:

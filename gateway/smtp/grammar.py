@@ -90,7 +90,7 @@ def rcpt(argument: bytes, *, smtputf8: bool, esmtp: bool) -> Recipient:
         raise syntax("RCPT TO:<address>")
     mailbox, octets = parse_path(argument[3:], smtputf8=smtputf8, what="forward")
     assert mailbox is not None  # only a reverse-path may be null
-    return Recipient(mailbox, parameters.of_rcpt(octets, esmtp=esmtp))
+    return Recipient(mailbox, parameters.of_rcpt(octets, esmtp=esmtp, smtputf8=smtputf8))
 
 
 def nothing(argument: bytes, word: str) -> None:

@@ -50,14 +50,17 @@ def of_mail(envelope: Envelope, octets: bytes, *, esmtp: bool) -> Envelope:
     return envelope
 
 
-def of_rcpt(octets: bytes, *, esmtp: bool) -> tuple[tuple[str, str], ...]:
-    """The parameters of RCPT, checked."""
+def of_rcpt(octets: bytes, *, esmtp: bool, smtputf8: bool = False) -> tuple[tuple[str, str], ...]:
+    """The parameters of RCPT, checked. `smtputf8`: MAIL asked for it."""
     kept: list[tuple[str, str]] = []
     for keyword, value in _each(octets, esmtp):
-        check = _OF_RCPT.get(keyword)
-        if check is None:
-            raise _unknown()
-        kept.append((keyword.decode("ascii"), check(value or b"")))
+        match keyword:
+            case b"NOTIFY":
+                kept.append(("NOTIFY", _notify(value or b"")))
+            case b"ORCPT":
+                kept.append(("ORCPT", _orcpt(value or b"", smtputf8)))
+            case _:
+                raise _unknown()
     return tuple(kept)
 
 
@@ -100,11 +103,22 @@ def _notify(value: bytes) -> str:
     return value.decode("ascii")
 
 
-def _orcpt(value: bytes) -> str:
+def _orcpt(value: bytes, smtputf8: bool) -> str:
     kind, semicolon, address = value.partition(b";")
+    if smtputf8 and kind.lower() == b"utf-8":  # as it is (RFC 6533 section 3: utf-8-addr-unitext)
+        address = _beyond_ascii(address)
     if len(value) > _ORCPT_LIMIT or not semicolon or kind.lower() not in _ADDRESS_TYPES or not _plain(address):
         raise _bad("ORCPT is rfc822;xtext or utf-8;xtext")
-    return value.decode("ascii")
+    return value.decode("utf-8")
+
+
+def _beyond_ascii(address: bytes) -> bytes:
+    """The address with a question mark for each character that ASCII has not; as it was, if some are none to print."""
+    try:
+        text = address.decode("utf-8")
+    except UnicodeDecodeError:
+        return address
+    return text.encode("ascii", "replace") if text.isprintable() else address
 
 
 def _plain(value: bytes) -> bool:
@@ -116,7 +130,6 @@ def _plain(value: bytes) -> bool:
 
 
 _OF_MAIL: dict[bytes, Callable[[bytes], str]] = {b"RET": _ret, b"ENVID": _envid}
-_OF_RCPT: dict[bytes, Callable[[bytes], str]] = {b"NOTIFY": _notify, b"ORCPT": _orcpt}
 
 
 def _unknown() -> SyntaxRefused:

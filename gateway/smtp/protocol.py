@@ -247,7 +247,8 @@ class Dialogue:
             case int():
                 return Say(Reply(250, "2.0.0", (f"{content} octets received",)))
         self._in_clear_text(b"BDAT")
-        said = self._refused(sequence("MAIL first" if self._envelope is None else "No recipient was accepted"))
+        why = "MAIL first" if self._envelope is None else "No recipient was accepted"
+        said = self._refused(sequence(why if self._esmtp else "EHLO first"))  # not offered after HELO
         # The transaction has failed, or the chunks to come would be taken for the whole (RFC 3030 section 2).
         return said if said.close else Say(said.reply, ended=self._end("a chunk out of turn"))
 

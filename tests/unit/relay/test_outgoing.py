@@ -59,6 +59,16 @@ def test_every_piece_size_gives_the_same(lines: list[bytes], size: int) -> None:
     assert pieces[-1].endswith(b".\r\n")
 
 
+def test_orcpt_beyond_ascii_has_another_form_where_smtputf8_is_not() -> None:
+    to = Recipient(Mailbox("u", "example.com"), (("NOTIFY", "NEVER"), ("ORCPT", "utf-8;süe😀@b.example")))
+    out = Outgoing(Envelope(None, smtputf8=True), (to,), b"", Message.from_octets(b"a\r\n"))
+    assert out.rcpt(ALL) == ["RCPT TO:<u@example.com> NOTIFY=NEVER ORCPT=utf-8;süe😀@b.example\r\n".encode()]
+    assert out.rcpt({"DSN": ""}) == [
+        b"RCPT TO:<u@example.com> NOTIFY=NEVER ORCPT=utf-8;s\\x{FC}e\\x{1F600}@b.example\r\n"
+    ]
+    assert out.rcpt({"SMTPUTF8": ""}) == [b"RCPT TO:<u@example.com>\r\n"]
+
+
 HEADER = [b"A: 1\r\n", b"B: 2\r\n\tfolded\r\n", b"C: 3\r\n", b"D: 4\r\n"]
 
 

@@ -7,6 +7,11 @@ from gateway.mail.reply import SyntaxRefused
 from gateway.smtp.parameters import of_mail, of_rcpt, xtext
 
 
+def test_a_size_beyond_what_is_kept_anywhere_is_the_largest() -> None:
+    assert of_mail(Envelope(None), b"SIZE=12", esmtp=True).declared_size == 12
+    assert of_mail(Envelope(None), b"SIZE=99999999999999999999", esmtp=True).declared_size == 2**63 - 1
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -93,6 +98,16 @@ def test_bad_dsn_of_rcpt(value: bytes) -> None:
     with pytest.raises(SyntaxRefused) as refused:
         of_rcpt(value, esmtp=True)
     assert (refused.value.reply.code, refused.value.reply.status) == (501, "5.5.4")
+
+
+def test_orcpt_in_utf_8_where_mail_asked_for_it() -> None:
+    value = "utf-8;süe+2Bx@bücher.example"
+    assert of_rcpt(f"ORCPT={value}".encode(), esmtp=True, smtputf8=True) == (("ORCPT", value),)
+    for bad in ("rfc822;ü", "utf-8;ü+0D", "utf-8;ü\u2028", "utf-8;\x85", "utf-8;ü=", "utf-8;" + "ü" * 248):
+        with pytest.raises(SyntaxRefused):
+            of_rcpt(f"ORCPT={bad}".encode(), esmtp=True, smtputf8=True)
+    with pytest.raises(SyntaxRefused):
+        of_rcpt(b"ORCPT=utf-8;\xfc", esmtp=True, smtputf8=True)
 
 
 @pytest.mark.parametrize("value", [b"COLOUR=red", b"RET=FULL", b"SIZE=1", b"=", b"NOTIFY2=NEVER"])
