@@ -102,6 +102,15 @@ class Pipeline:
             return refusal, None
         return Reply(250, "2.1.0", ("Sender ok",)), tx
 
+    def declined(self, session: Session, envelope: Envelope, reply: Reply) -> Reply:
+        """The edge refused MAIL: no transaction, and all the same on record under an id, which a bounce may show."""
+        house = self.house
+        tx = Transaction(house.clock.new_id(), session, envelope, house.clock.now())
+        journey = Journey(house, tx, self._facts_of(session))
+        reply = journey.answers.refused(Stage.MAIL, reply)
+        journey.abort("")
+        return reply
+
     async def rcpt(self, tx: Transaction, recipient: Recipient) -> Reply:
         """RCPT: the reply; when it accepts, the recipient is on the envelope."""
         journey = self._journeys[tx.id]

@@ -70,7 +70,7 @@ def greeting(argument: bytes) -> str:
     return argument.decode("ascii")
 
 
-def mail(argument: bytes, *, esmtp: bool, size_limit: int) -> Envelope:
+def mail(argument: bytes, *, esmtp: bool) -> Envelope:
     """The envelope that `FROM:<path> parameters` opens."""
     if argument[:5].upper() != b"FROM:":
         raise syntax("MAIL FROM:<address>")
@@ -79,8 +79,6 @@ def mail(argument: bytes, *, esmtp: bool, size_limit: int) -> Envelope:
     envelope = parameters.of_mail(Envelope(path), octets, esmtp=esmtp)
     if not envelope.smtputf8:
         parse_path(argument[5:], smtputf8=False, what="reverse")
-    if envelope.declared_size > size_limit:
-        raise SyntaxRefused(Reply(552, "5.3.4", (f"The limit is {size_limit} octets",)))
     return envelope
 
 

@@ -38,6 +38,9 @@ class Handler(Protocol):
     def data(self, tx: Transaction, message: Message) -> Awaitable[Reply]:
         """After the final dot. Runs to its end even when the client has gone. `message` is closed afterwards."""
 
+    def declined(self, session: Session, envelope: Envelope, reply: Reply) -> Reply:
+        """The edge itself refused MAIL (too large, no memory): the reply with the id that it is on record under."""
+
     def refused(self, tx: Transaction, reply: Reply) -> None:
         """The edge itself refused a command (grammar, sequence, a limit), and the transaction goes on."""
 

@@ -22,6 +22,8 @@ RCPT_EXTRA = 507 + 29
 _ENVID_LIMIT, _ORCPT_LIMIT = 100, 500
 _XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
 _HEX = re.compile(rb"\+([0-9A-F]{2})")
+#: Twenty digits are allowed (RFC 1870 section 3), and more than 63 bits are kept nowhere; such a message fits nowhere.
+_SIZE = 2**63 - 1
 _NOTIFY = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
 _ADDRESS_TYPES = frozenset({b"rfc822", b"utf-8"})
 
@@ -33,7 +35,7 @@ def of_mail(envelope: Envelope, octets: bytes, *, esmtp: bool) -> Envelope:
             case b"SIZE":
                 if value is None or not value.isdigit() or len(value) > 20:
                     raise _bad("SIZE=octets")
-                envelope = replace(envelope, declared_size=int(value))
+                envelope = replace(envelope, declared_size=min(int(value), _SIZE))
             case b"BODY":
                 if value is None or value.upper() not in {b"7BIT", b"8BITMIME"}:
                     raise _bad("BODY is 7BIT or 8BITMIME")

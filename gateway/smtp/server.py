@@ -143,8 +143,15 @@ class Edge:
     def visit(self, session: Session) -> Visit:
         """A session's way to the handler."""
         clock = self.clock
-        room = partial(self.room, ip=session.client_ip)
-        return Visit(session, self.handler, self.strangers.harvest, room=room, pause=self._hold, now=clock.monotonic)
+        return Visit(
+            session,
+            self.handler,
+            self.strangers.harvest,
+            largest=self.settings.rules.message,
+            room=partial(self.room, ip=session.client_ip),
+            pause=self._hold,
+            now=clock.monotonic,
+        )
 
     def room(self, octets: int, ip: str) -> bool:
         """True when a message of that size, from a client there, fits into memory now.

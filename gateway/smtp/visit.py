@@ -1,8 +1,9 @@
 """One session at the house: what the handler is asked, and the transaction that is open.
 
 A fault of the handler is 451 4.3.0 and an id, its traceback in the log (promise: our fault is never the sender's).
-Before the handler, memory: no room for another message is 452 4.3.1 at MAIL. After it, harvesters: who asks for
-unknown recipients waits for the answer, longer each time. Used by `connection`.
+Before the handler, size: what is too large is 552 5.3.4 at MAIL (RFC 1870 section 6.1), no room for another message
+452 4.3.1. After it, harvesters: who asks for unknown recipients waits for the answer, longer each time. Used by
+`connection`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,9 +20,10 @@ _HARVESTER = Reply(421, "4.7.0", ("Too many unknown recipients",))
 
 
 class Visit:
-    """`room` says whether a message of that many octets fits; `pause` waits; `now` is the monotonic clock."""
+    """`largest` message taken, in octets; `room` says whether one of that many fits now; `pause` waits; `now` is the
+    monotonic clock."""
 
-    __slots__ = ("_handler", "_harvest", "_now", "_pause", "_room", "session", "tx")
+    __slots__ = ("_handler", "_harvest", "_largest", "_now", "_pause", "_room", "session", "tx")
 
     def __init__(
         self,
@@ -29,6 +31,7 @@ class Visit:
         handler: Handler,
         harvest: Harvest,
         *,
+        largest: int,
         room: Callable[[int], bool],
         pause: Callable[[float], Awaitable[None]],
         now: Callable[[], float],
@@ -37,6 +40,7 @@ class Visit:
         self.tx: Transaction | None = None
         self._handler = handler
         self._harvest = harvest
+        self._largest = largest
         self._room = room
         self._pause = pause
         self._now = now
@@ -53,9 +57,6 @@ class Visit:
     async def mail(self, envelope: Envelope) -> Reply:
         """MAIL: on acceptance a transaction is open."""
         session = self.session
-        if not self._room(envelope.declared_size):
-            log.warning("no memory for more mail", session=session.id, client=session.client_ip)
-            return _NO_ROOM.with_id(session.id)
         answer = await self._ask(self._open(envelope), session.id)
         if answer.accepted and self.tx is None:
             log.error("accepted without a transaction", session=session.id)
@@ -63,6 +64,12 @@ class Visit:
         return answer
 
     async def _open(self, envelope: Envelope) -> Reply:
+        if envelope.declared_size > self._largest:
+            too_large = Reply(552, "5.3.4", (f"The limit is {self._largest} octets",))
+            return self._handler.declined(self.session, envelope, too_large)
+        if not self._room(envelope.declared_size):
+            log.warning("no memory for more mail", session=self.session.id, client=self.session.client_ip)
+            return self._handler.declined(self.session, envelope, _NO_ROOM)
         reply, tx = await self._handler.mail(self.session, envelope)
         if reply.accepted:
             self.tx = tx

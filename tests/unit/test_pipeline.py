@@ -13,6 +13,7 @@ from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
 from gateway.files import DiskFiles
 from gateway.journal import Entry
+from gateway.journal.entry import decode, encode
 from gateway.mail.address import Mailbox
 from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
 from gateway.mail.message import Message
@@ -576,6 +577,22 @@ def test_a_refusal_by_the_edge_within_a_transaction_is_on_record(stage: Stage) -
         entry = stage.journal.entries["T00000000001"]
         assert entry.reply.startswith("550 5.7.1 Relaying denied"), "the house's word is the last"
         assert [verdict.reply[:3] for verdict in entry.verdicts] == ["501", "550", "503"]
+
+    play(scenario)
+
+
+def test_a_mail_that_the_edge_declines_is_on_record_under_the_id_of_the_reply(stage: Stage) -> None:
+    async def scenario() -> None:
+        pipeline = Pipeline(stage.house(""))
+        client = Client(pipeline)
+        envelope = Envelope(Mailbox.parse(b"sue@good.example"), declared_size=2**63 - 1)
+        reply = pipeline.declined(client.session, envelope, Reply(552, "5.3.4", ("The limit is 1000 octets",)))
+        (entry,) = stage.journal.entries.values()
+        assert said(reply) == f"552 5.3.4 The limit is 1000 octets {entry.id}"
+        assert (entry.stage, entry.action, entry.sender, entry.fate) == ("mail", "reject", "sue@good.example", "none")
+        assert (entry.size, entry.reply) == (2**63 - 1, said(reply))
+        assert decode(encode(entry)).size == entry.size
+        await asyncio.wait_for(pipeline.released(pipeline.house), 1)
 
     play(scenario)
 

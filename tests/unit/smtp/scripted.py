@@ -81,6 +81,10 @@ class House:
         self.messages.append(octets)
         return Reply(250, "2.0.0", ("Taken",)).with_id(tx.id)
 
+    def declined(self, session: Session, envelope: Envelope, reply: Reply) -> Reply:
+        self.happened.append(f"declined: {reply.code}")
+        return reply.with_id(f"TX{len(self.happened)}")
+
     def refused(self, tx: Transaction, reply: Reply) -> None:
         self.happened.append(f"refused: {reply.code}")
 

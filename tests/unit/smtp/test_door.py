@@ -258,6 +258,20 @@ def test_who_guesses_recipients_waits_and_then_goes(run: Run) -> None:
     run(talk())
 
 
+def test_a_size_over_the_limit_is_refused_at_mail_under_an_id(run: Run) -> None:
+    async def talk() -> None:
+        async with door(settings=replace(USUAL, rules=replace(USUAL.rules, message=1000))) as place:
+            client = await place.connect()
+            assert await client.say(b"EHLO a.example\r\n") == "250"
+            for size in (b"1001", b"99999999999999999999"):
+                assert await client.say(b"MAIL FROM:<> SIZE=" + size + b"\r\n") == "552 5.3.4"
+                assert client.text.endswith(f"TX{len(place.house.happened)}")
+            assert await client.say(b"MAIL FROM:<> SIZE=1000\r\n") == "250 2.1.0", "and the session goes on"
+            await client.close()
+
+    run(talk())
+
+
 def test_memory_is_counted_exactly_and_bounds_mail(run: Run) -> None:
     async def talk() -> None:
         async with door(settings=replace(USUAL, memory=50_000)) as place:
@@ -268,7 +282,8 @@ def test_memory_is_counted_exactly_and_bounds_mail(run: Run) -> None:
             second = await place.connect()
             assert await second.say(b"EHLO a.example\r\n") == "250"
             assert await second.say(b"MAIL FROM:<> SIZE=30000\r\n") == "452 4.3.1"
-            assert second.text.endswith(house.sessions[1].id)
+            assert house.happened[-1] == "declined: 452"
+            assert second.text.endswith(f"TX{len(house.happened)}"), "under an id"
             assert await second.say(b"MAIL FROM:<> SIZE=10000\r\n") == "250 2.1.0"
             second.send(b"RCPT TO:<b@b.example>\r\nDATA\r\n")
             assert [await second.reply(), await second.reply()] == ["250 2.1.5", "354"]
