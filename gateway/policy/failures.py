@@ -1,15 +1,18 @@
 """What gets in when a check is down: computed by the evaluator over the policy's own tests, never written by hand.
 
 Each mail of the tests is judged as it is, and once more with each check that asks the network failed: its result
-"temperror", its other facts empty. A policy without tests is tried on `BASE`. Pure. Called by `gatepost policy check`.
+"temperror", its other facts empty; and so what rests on it, DMARC on SPF and DKIM, who is known on all three. A policy
+without tests is tried on `BASE`. Pure. Called by `gatepost policy check`.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.checks.check import Value
+from gateway.mail.terms import Result
 from gateway.policy.cases import CLEAN
+from gateway.policy.functions import under
 from gateway.policy.loader import Policy
 from gateway.policy.outcome import ERROR
 from gateway.policy.replay import Ending, Kind, again
@@ -85,9 +88,30 @@ def matrix(policy: Policy) -> Matrix:
 
 
 def down(scene: Scene, checks: tuple[str, ...]) -> Scene:
-    """The same mail while these checks cannot be done."""
+    """The same mail while these checks cannot be done, nor what would have needed them."""
+    checks = (*checks, *_resting_on(scene.facts, frozenset(checks)))
     empty = {name: _empty(name) for name, known in FACTS.items() if known.check in checks}
     return replace(scene, facts={**scene.facts, **empty}, failed=scene.failed | set(checks))
+
+
+def _resting_on(facts: Mapping[str, Value], failed: frozenset[str]) -> Iterator[str]:
+    """`dmarc` and `history`, where a failed check hides what they would have found (RFC 9989 section 4.4)."""
+    author, envelope = str(facts.get("from.org_domain", "")), str(facts.get("mail.domain", ""))
+    signed = "dkim" not in failed and any(under(str(each), author) for each in _listed(facts.get("dkim.domains")))
+    sent = "spf" not in failed and facts.get("spf.result") == Result.PASS and under(envelope, author)
+    hidden = ("dkim" in failed and facts.get("dkim.result") != Result.NONE) or (
+        "spf" in failed and under(envelope, author)
+    )
+    proven, without = signed or sent, facts.get("dmarc.result") == Result.NONE
+    dmarc = hidden and not proven and facts.get("dmarc.result") in {Result.PASS, Result.FAIL}
+    if dmarc:
+        yield "dmarc"
+    if dmarc or "dmarc" in failed or (without and not proven and (hidden or "organization" in failed)):
+        yield "history"
+
+
+def _listed(value: Value | None) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
 
 
 def _stateless(scene: Scene) -> Scene:

@@ -52,6 +52,29 @@ tests:
         assert (new.name, new.down.kind) == ("new", Kind.ACCEPTED), down
 
 
+def test_what_rests_on_a_check_fails_with_it() -> None:
+    rules = """\
+rules:
+  - {id: fails, when: dmarc.result != "pass", then: reject}
+  - {id: new, when: from.known_days < 0, then: reject, always: true}
+tests:
+  - {name: by SPF alone, given: {dkim.result: none, dkim.domains: []}, expect: {action: none}}
+  - {name: by DKIM, given: {mail.address: x@list.example}, expect: {action: none}}
+  - {name: by both, expect: {action: none}}
+  - {name: new, given: {from.known_days: -1, dkim.result: none, dkim.domains: []}, expect: {action: reject}}
+  - {name: no policy, given: {dmarc.result: none, from.known_days: -1}, expect: {action: reject}}
+"""
+    rows = {row.down: row for row in matrix(policy(rules)).rows}
+    changed = {down: {one.name: one.down.shown() for one in rows[down].others} for down in rows}
+    assert changed["spf"] == dict.fromkeys(("by SPF alone", "new"), "defer by fails")
+    assert changed["dkim"] == {"by DKIM": "defer by fails"}
+    assert {"by SPF alone", "by DKIM", "by both"} < changed["dmarc"].keys()
+    lax = {
+        row.down: row for row in matrix(policy(rules.replace("then: reject", "on_error: ignore, then: reject"))).rows
+    }
+    assert [(one.name, one.down.kind) for one in lax["spf"].others] == [("new", Kind.ACCEPTED)]
+
+
 def test_a_policy_without_tests_has_a_base_set() -> None:
     found = matrix(policy(RULES, bad=""))
     assert not found.own
