@@ -107,8 +107,8 @@ def parameters(words: list[str]) -> dict[str, str]:
     return found
 
 
-def check_parameter(key: str, value: str, size: int) -> None:
-    """RFC 1870, 6152, 6531, 3461: what may stand there."""
+def check_parameter(key: str, value: str, size: int, *, utf8: bool = False) -> None:
+    """RFC 1870, 6152, 6531, 3461, 6533: what may stand there. `utf8`: MAIL has asked for SMTPUTF8."""
     match key:
         case "SIZE":
             assert re.fullmatch(r"[0-9]{1,20}", value)
@@ -127,6 +127,9 @@ def check_parameter(key: str, value: str, size: int) -> None:
         case "ORCPT":
             kind, _, address = value.partition(";")
             assert kind.lower() in {"rfc822", "utf-8"}
+            if utf8 and kind.lower() == "utf-8":
+                assert not any(0x80 <= ord(character) < 0xA0 for character in address)
+                address = re.sub(r"[^\0-\x7f]", "u", address)
             assert _XTEXT.fullmatch(address)
             assert len(value) <= 500
         case _:

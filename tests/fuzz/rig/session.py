@@ -150,7 +150,7 @@ class Session:
         assert self.esmtp or not words
         for key, value in parameters(words).items():
             assert key in {"NOTIFY", "ORCPT"}
-            check_parameter(key, value, self.terms.message)
+            check_parameter(key, value, self.terms.message, utf8="SMTPUTF8" in mail.words)
         assert local.isascii() or "SMTPUTF8" in mail.words
         backend = backend_of(domain) if domain else "main"
         assert backend, f"an open relay: {argument!r}"

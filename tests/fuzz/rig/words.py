@@ -35,7 +35,14 @@ OF_MAIL = [
 ]
 OF_RCPT = [
     *(b"NOTIFY=NEVER", b"NOTIFY=SUCCESS,FAILURE", b"NOTIFY=NEVER,DELAY", b"ORCPT=rfc822;u+2Bx@example.com", b"NOTIFY="),
-    *(b"ORCPT=rfc822;a+0D+0AMAIL", b"ORCPT=utf-8;x", b"ORCPT=x", b"ORCPT=rfc822;" + b"o" * 490, b"SIZE=1"),
+    *(
+        b"ORCPT=rfc822;a+0D+0AMAIL",
+        b"ORCPT=utf-8;x",
+        "ORCPT=utf-8;üé".encode(),
+        b"ORCPT=x",
+        b"ORCPT=rfc822;" + b"o" * 490,
+        b"SIZE=1",
+    ),
 ]
 #: What should end no message, and what may (RFC 5321 section 4.1.1.4; CVE-2023-51764 and its kin).
 ENDINGS = [
