@@ -4,6 +4,7 @@ Errors refuse the policy, warnings do not. Called by `loader` with the rules in 
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
@@ -19,6 +20,8 @@ from gateway.yamlfile import Position, Problem, nearest
 
 #: Rules that want no particular value, of one policy: how many of them others are compared with.
 _COMPARED = 1000
+#: A gateway that is started again after the last day would not start.
+_SOON_DAYS = 14
 _MEANT = "write 'may be empty' into its comment, if that is meant"
 
 
@@ -35,7 +38,17 @@ def lint(
                 what = f"the exception '{rule.id}' has no {' and no '.join(missing)}"
                 hint = "say who answers for it, and until when (expires: never, if for good)"
                 yield Problem(rule.position, what, hint, "warning")
+        if today is not None and 0 <= _days_left(rule, today) <= _SOON_DAYS:
+            hint = "from the next day on no start and no reload takes it: renew or remove it before"
+            yield Problem(rule.position, f"the rule '{rule.id}' expires on {rule.expires}", hint, "warning")
     yield from _never(rules, lists)
+
+
+def _days_left(rule: Rule, today: date) -> float:
+    try:
+        return (date.fromisoformat(rule.expires) - today).days
+    except ValueError:  # none, never, or what is refused as no date
+        return math.inf
 
 
 def _exempts(

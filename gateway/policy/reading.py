@@ -26,6 +26,7 @@ KEYS = (
 )  # fmt: skip
 STAGES = {stage.name.lower(): stage for stage in Stage}
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 #: What an id looks like.
 IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -192,7 +193,7 @@ def _expires(reader: Reader, today: date | None) -> str:
     if value in {"", "never"}:
         return value
     try:
-        until = date.fromisoformat(value) if len(value) == 10 else None
+        until = date.fromisoformat(value) if _DATE.fullmatch(value) else None
     except ValueError:
         until = None
     if until is None:

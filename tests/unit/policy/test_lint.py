@@ -6,6 +6,7 @@ from policy_folder import policy
 from gateway.policy import lint
 from gateway.policy.lists import NamedList
 from gateway.policy.rules import Rule
+from gateway.yamlfile import PolicyError
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,21 @@ def test_a_rule_behind_another(first: str, second: str, shadowed: bool) -> None:
         y="b.example\n",
     )
     assert ["never reached" in problem.what for problem in found.warnings] == [True] * shadowed
+
+
+@pytest.mark.parametrize(
+    ("expires", "told"), [("2026-11-22", True), ("2026-12-06", True), ("2026-12-07", False), ("never", False)]
+)
+def test_a_rule_that_ends_soon(expires: str, told: bool) -> None:
+    found = policy(f"rules:\n  - {{id: one, when: client.tls, then: accept, owner: us, expires: {expires}}}\n")
+    what = f"policy.yaml:2:10: warning: the rule 'one' expires on {expires}; from the next day on no start"
+    assert [str(problem).startswith(what) for problem in found.warnings] == [True] * told
+
+
+@pytest.mark.parametrize("expires", ["2026-W52-1", "20271231x", "2027-1-1", "31.12.2027", "2026-02-30"])
+def test_a_date_is_written_in_one_way(expires: str) -> None:
+    with pytest.raises(PolicyError, match=f"'{expires}' is no date"):
+        policy(f"rules: [{{id: one, when: client.tls, then: accept, owner: us, expires: {expires}}}]\n")
 
 
 @pytest.mark.parametrize(
