@@ -54,6 +54,7 @@ _RENEWAL = 3600.0
 _SCAN = 1000
 #: What means something in a pattern of Redis.
 _GLOB = re.compile(r"[][*?\\^]")
+_EITHER = re.compile(r"[A-Za-z]")
 
 Value = bytes | int | None
 
@@ -134,11 +135,12 @@ class RedisStore:
 
     def _recipients(self, now: float, backend: str, match: str) -> Iterator[tuple[str, str, bool, float]]:
         """Backend, address, whether it is known, until when. Redis sieves; the last word is ours."""
-        pattern = f"{_GLOB.sub(_escaped, backend) or '*'} *{_GLOB.sub(_escaped, match)}"
+        pattern = f"{_GLOB.sub(_escaped, backend) or '*'} *{_EITHER.sub(_either_case, _GLOB.sub(_escaped, match))}"
+        spelt = _lower(match)
         for key, known in ((scripts.KNOWN, True), (scripts.UNKNOWN, False)):
             for pair, until in self._scanned(key, functools.partial(self._redis.zscan, match=pattern)):
                 whose, _, address = pair.decode(errors="replace").partition(" ")
-                matches = match in ("", address, address.rpartition("@")[2]) and backend in ("", whose)
+                matches = spelt in ("", _lower(address), address.rpartition("@")[2]) and backend in ("", whose)
                 if until > now and matches:
                     yield whose, address, known, until
 
@@ -245,6 +247,15 @@ def _text(value: str | bytes | float) -> str | bytes:
 
 def _escaped(found: re.Match[str]) -> str:
     return f"\\{found[0]}"
+
+
+def _either_case(found: re.Match[str]) -> str:
+    return f"[{found[0].lower()}{found[0].upper()}]"
+
+
+def _lower(text: str) -> str:
+    """As SQLite's NOCASE: ASCII alone."""
+    return _EITHER.sub(lambda found: found[0].lower(), text)
 
 
 def _member(key: GreylistKey) -> bytes:

@@ -86,7 +86,7 @@ _MATCH = """(identity = :match OR sender = :match OR recipient = :match
   OR identity IN ('spf:' || :match, 'name:' || :match, 'net:' || :match)
   OR substr(sender, -length(:match) - 1) = '@' || :match OR substr(recipient, -length(:match) - 1) = '@' || :match)"""
 _RECIPIENTS = """(:backend = '' OR backend = :backend)
-  AND (:match IN ('', address) OR substr(address, -length(:match) - 1) = '@' || :match)"""
+  AND (:match = '' OR address = :match COLLATE NOCASE OR substr(address, -length(:match) - 1) = '@' || :match)"""
 # A clock that was set back makes nobody older; who was forgotten begins anew.
 _MET = """
 INSERT INTO sender (key, since, expires) VALUES (:key, :now, :until)

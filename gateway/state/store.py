@@ -134,7 +134,7 @@ class Store(Protocol):
     def recipient_list(
         self, now: float, *, backend: str = "", match: str = "", limit: int = 1000, offset: int = 0
     ) -> list[RecipientRow]:
-        """Living answers by backend and address; `match` is an address or a domain; "" is all."""
+        """Living answers by backend and address; `match` is an address, in capitals or not, or a domain; "" is all."""
 
     def recipient_forget(self, now: float, *, backend: str = "", match: str = "") -> int:
         """Forgets all those answers. How many."""

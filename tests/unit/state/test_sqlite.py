@@ -231,6 +231,15 @@ def test_recipients_are_listed_and_forgotten(store: Store) -> None:
     assert listed() == []
 
 
+def test_a_recipient_is_forgotten_however_its_senders_spell_it(store: Store) -> None:
+    spelt = ["Mary.Smith@y.example", "mary.smith@y.example"]
+    for address in (*spelt, "mary-smith@y.example", "\u00e4Z@y.example"):
+        store.remember_recipient("main", address, False, NOW + 10)
+    assert [row.address for row in store.recipient_list(NOW, match="mary.SMITH@y.example")] == spelt
+    assert store.recipient_forget(NOW, match="MARY.smith@y.example") == 2
+    assert store.recipient_forget(NOW, match="\u00e4z@y.example") == 1
+
+
 def test_many_recipients_are_forgotten_in_slices(store: Store) -> None:
     for number in range(2500):
         store.remember_recipient("main", f"u{number}@y.example", number % 2 == 0, NOW + 10)
