@@ -76,8 +76,8 @@ def doctor(
         tell(await house.dns(loaded, clock, seconds))
         tell(await house.listeners(loaded, seconds))
         resolver = resolver_of(loaded, files, clock)
-        tell(await house.way_around(loaded, resolver))
         rounds = Rounds(loaded, resolver, clock, tls.ClientContexts(files), seconds, to)
+        tell(await house.way_around(loaded, resolver, rounds.way))
         for visit in asyncio.as_completed([rounds.visit(name) for name in loaded.backends]):
             tell(await visit)
         await resolver.close()

@@ -12,23 +12,27 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from gateway.cli.doctor_finding import Finding, green, red, yellow
 from gateway.clock import Clock
-from gateway.config import Config, Redis, Sqlite
+from gateway.config import Backend, Config, Redis, Sqlite
 from gateway.config.certificate import certificates, names
 from gateway.dns.resolver import Resolver
 from gateway.dns.stub import Server, Stub
 from gateway.files import Files
 from gateway.mail.terms import Unavailable
+from gateway.relay.fate import Broken
+from gateway.relay.way import Way
 from gateway.state.opening import open_store
 
 #: A signed zone that will be there as long as the Internet is.
 _SIGNED = "iana.org"
 _SLOW_SECONDS = 0.3
+_SOON_DAYS = 14
 _DOMAINS = 20  # whose MX records are looked at
 _UNSYNCHRONIZED = 5  # TIME_ERROR of adjtimex(2)
 
@@ -181,22 +185,29 @@ def _files(path: Path, config: Config) -> Iterator[tuple[Path, bool]]:
 
 
 def own_certificates(config: Config, given: Files, now: float) -> Iterator[Finding]:
-    """What clients see."""
+    """What clients see, and what backends that ask do."""
     for listener in config.listeners:
         for pair in listener.tls:
-            where, chain = f"certificate {pair.certificate}", given.read(pair.certificate)
-            leaf = certificates(chain)[0]
-            left = (leaf.not_valid_after_utc - datetime.fromtimestamp(now, UTC)).total_seconds() / 86400
-            until = f"until {leaf.not_valid_after_utc:%Y-%m-%d}"
-            if left < 0:
-                yield red(where, f"expired on {leaf.not_valid_after_utc:%Y-%m-%d}", "renew it, then send SIGHUP")
-            elif left < 14:
-                yield yellow(where, f"valid {until}, {left:.0f} days", "renew it, then send SIGHUP")
-            elif not names(chain, config.hostname):
-                mend = "senders that verify (MTA-STS, DANE) will not deliver: have one issued for our name"
-                yield yellow(where, f"is not for {config.hostname}", mend)
-            else:
-                yield green(where, f"for {config.hostname}, valid {until}, {left:.0f} days")
+            yield _certificate(pair.certificate, given, now, config.hostname)
+    for backend in config.backends.values():
+        if backend.tls.client_certificate is not None:
+            yield _certificate(backend.tls.client_certificate.certificate, given, now)
+
+
+def _certificate(path: Path, given: Files, now: float, hostname: str = "") -> Finding:
+    """How long one of ours lasts, and whether it is for that name."""
+    where, octets = f"certificate {path}", given.read(path)
+    leaf = certificates(octets)[0]
+    left = (leaf.not_valid_after_utc - datetime.fromtimestamp(now, UTC)).total_seconds() / 86400
+    until = f"until {leaf.not_valid_after_utc:%Y-%m-%d}"
+    if left < 0:
+        return red(where, f"expired on {leaf.not_valid_after_utc:%Y-%m-%d}", "renew it, then send SIGHUP")
+    if left < _SOON_DAYS:
+        return yellow(where, f"valid {until}, {left:.0f} days", "renew it, then send SIGHUP")
+    if hostname and not names(octets, hostname):
+        mend = "senders that verify (MTA-STS, DANE) will not deliver: have one issued for our name"
+        return yellow(where, f"is not for {hostname}", mend)
+    return green(where, f"for {hostname or 'backends that ask'}, valid {until}, {left:.0f} days")
 
 
 async def listeners(config: Config, seconds: float) -> list[Finding]:
@@ -225,23 +236,46 @@ async def listeners(config: Config, seconds: float) -> list[Finding]:
     return found
 
 
-async def way_around(config: Config, resolver: Resolver) -> list[Finding]:
-    """Do the MX records lead strangers to us, or to the backends?"""
-    hosts = {target.host for backend in config.backends.values() for target in backend.hosts}
+async def way_around(config: Config, resolver: Resolver, way: Way) -> list[Finding]:
+    """Do the MX records lead strangers to us, or to the backends, under whatever name?"""
+    places = await asyncio.gather(*(_places(way, backend) for backend in config.backends.values()))
+    backends = {place: name for name, found in zip(config.backends, places, strict=True) for place in found}
     domains = [domain for domain in config.domains if not domain.startswith("*.")][:_DOMAINS]
-    return await asyncio.gather(*(_exchangers(config, domain, hosts, resolver) for domain in domains))
+    return await asyncio.gather(*(_exchangers(config, domain, backends, resolver, way) for domain in domains))
 
 
-async def _exchangers(config: Config, domain: str, hosts: Container[str], resolver: Resolver) -> Finding:
+async def _exchangers(
+    config: Config, domain: str, backends: Mapping[str, str], resolver: Resolver, way: Way
+) -> Finding:
+    """`backends`: which of them has that name or address."""
     where = f"domain {domain}"
     try:
         exchangers = [host for _, host in (await resolver.query(domain, "MX")).records]
     except Unavailable as why:
         return yellow(where, str(why), "mend DNS")
-    if around := [host for host in exchangers if host in hosts]:
-        mend = "strangers go around us: name the gateway alone, and let the backend take port 25 from it alone"
-        return red(where, f"its MX records name backend {config.domains[domain].backend}: {', '.join(around)}", mend)
+    for host in exchangers:
+        # One machine may be both, and we listen at its address.
+        known = [host, *(await _addresses(way, host))] if host != config.hostname else []
+        if around := [backends[one] for one in known if one in backends]:
+            mend = "strangers go around us: name the gateway alone, and let the backend take port 25 from it alone"
+            return red(where, f"its MX records name backend {around[0]}: {host}", mend)
     if config.hostname not in exchangers:
         what = f"its MX records name {', '.join(exchangers[:5]) or 'nobody'}, not {config.hostname}"
         return yellow(where, what, "name us there, or nobody brings mail")
     return green(where, f"its MX records name {config.hostname}")
+
+
+async def _places(way: Way, backend: Backend) -> list[str]:
+    """Names and addresses of its hosts."""
+    try:
+        hosts = [target.endpoint.host for target in await way.targets(backend).now()]
+    except Broken:  # the rounds at the backends tell
+        return []
+    return [*hosts, *chain(*await asyncio.gather(*(_addresses(way, host) for host in hosts)))]
+
+
+async def _addresses(way: Way, host: str) -> Sequence[str]:
+    try:
+        return await way.addresses.of(host)
+    except Unavailable:
+        return ()

@@ -29,6 +29,7 @@ from gateway.files import DiskFiles
 from gateway.mail.address import Mailbox
 from gateway.relay import probe
 from gateway.relay.trust import fingerprints
+from gateway.relay.way import Way
 from tests.outages.backend import CLOSE, FEATURES, HANG, Action
 from tests.outages.rig import NAME, Rig, Signed, run
 from tests.unit.relay.test_recipients import Choosy
@@ -198,16 +199,46 @@ def test_a_smuggling_test_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_the_way_around(tmp_path: Path) -> None:
-    config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}')
+    (tmp_path / "zone.json").write_text("{}")
+    config = configured(
+        tmp_path,
+        '{hosts: ["mail.example.com:25"]}\n  hosted: {mx: example.net}\n  near: {hosts: ["mx.example.com:2525"]}',
+        dns="{zone: zone.json}",
+    )
+    hosts = {
+        "example.net": {"MX": ["10 a.example.net"]},
+        "a.example.net": {"A": ["192.0.2.2"]},
+        "mail.example.com": {"A": ["192.0.2.1"]},
+        "alias.example.com": {"AAAA": ["2001:db8::1"], "A": ["192.0.2.1"]},
+        "mx.example.com": {"A": ["192.0.2.25"]},
+    }
 
     async def words(*records: str) -> str:
-        resolver = Resolver(Zone({"example.com": {"MX": list(records) or "SERVFAIL"}}), SystemClock())
-        return said(await house.way_around(config, resolver))
+        clock = SystemClock()
+        resolver = Resolver(Zone({**hosts, "example.com": {"MX": list(records) or "SERVFAIL"}}), clock)
+        way = Way(config, config.hostname, resolver, clock, tls.ClientContexts(DiskFiles()))
+        return said(await house.way_around(config, resolver, way))
 
-    assert "green" in asyncio.run(words("10 mx.example.com"))
+    assert "green" in asyncio.run(words("10 mx.example.com"))  # though a backend runs on the same machine
     assert "red: its MX records name backend main" in asyncio.run(words("10 mx.example.com", "20 mail.example.com"))
+    assert "red: its MX records name backend main: alias" in asyncio.run(words("10 alias.example.com"))
+    assert "red: its MX records name backend hosted" in asyncio.run(words("10 mx.example.com", "20 a.example.net"))
     assert "yellow: its MX records name mx.example.org, not" in asyncio.run(words("10 mx.example.org"))
     assert "yellow" in asyncio.run(words())
+
+
+def test_our_certificates(tmp_path: Path) -> None:
+    authority = TestCa(tmp_path)
+    authority.issue("mx.example.com", file="mx")
+    authority.issue("mx.example.com", file="old", expired=True)
+    listener = '[{bind: "127.0.0.1:2525", tls: {certificate: mx.pem, key: mx.key}}]'
+    backend = '{hosts: ["mail.example.com:25"], tls: {client_certificate: {certificate: mx.pem, key: mx.key}}}'
+    config = configured(tmp_path, backend, listeners=listener)
+    words = said([*house.own_certificates(config, DiskFiles(), time.time())])
+    assert "green: for mx.example.com" in words
+    assert "green: for backends that ask" in words
+    config = configured(tmp_path, backend.replace("mx.pem", "old.pem").replace("mx.key", "old.key"))
+    assert said([*house.own_certificates(config, DiskFiles(), time.time())]).startswith("red: expired on")
 
 
 def test_files(tmp_path: Path) -> None:
