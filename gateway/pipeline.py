@@ -202,7 +202,8 @@ class Journey:
     def start(self, stage: Stage) -> None:
         """Starts the checks whose inputs become complete at this stage: rules or the trace field will ask for them."""
         for kind, check in self.house.checks.items():
-            if check.stage == stage and check.eager:
+            # What waits for nothing costs nothing, and a replay under other rules may name it.
+            if check.eager and (check.stage == stage or (check.stage < stage and not check.waits)):
                 self.facts.start(kind)
 
     # RCPT

@@ -98,6 +98,23 @@ def test_another_policy_judges_it_to_another(stage: Stage) -> None:
     assert (lost.counts, lost.other_rule > 0) == ({}, True)
 
 
+def test_what_costs_nothing_is_on_record_though_no_rule_names_it(stage: Stage) -> None:
+    async def scenario() -> None:
+        await Client(Pipeline(stage.house(""))).whole("a@good.example", "joe@example.com")
+
+    play(scenario)
+    (entry,) = stage.journal.entries.values()
+    told = {name: entry.facts.get(name) for name in ("client.ip", "client.tls", "helo.name", "mail.domain")}
+    assert told == {
+        "client.ip": "192.0.2.7",
+        "client.tls": False,
+        "helo.name": "mail.good.example",
+        "mail.domain": "good.example",
+    }
+    named = 'client.ip == "192.0.2.7" && helo.kind == "fqdn"'
+    assert again_under(stage, f"  - {{id: new, when: '{named}', then: reject}}\n").counts == {"newly refused": 1}
+
+
 def test_what_rules_did_is_on_record(stage: Stage) -> None:
     async def scenario() -> None:
         await Client(Pipeline(stage.house(RULES))).whole("a@good.example", "joe@example.com")
