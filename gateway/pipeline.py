@@ -72,6 +72,7 @@ class Pipeline:
         if not self.house.policy.speaks_now(Stage.CONNECT):
             return None
         journey = Journey(self.house, _before_mail(session), facts)
+        journey.start(Stage.CONNECT)
         verdict = await journey.judge(Stage.CONNECT)
         if verdict is not None and verdict.now and verdict.final:
             reply = journey.answers.judged(Stage.CONNECT, verdict)

@@ -115,6 +115,16 @@ def test_what_costs_nothing_is_on_record_though_no_rule_names_it(stage: Stage) -
     assert again_under(stage, f"  - {{id: new, when: '{named}', then: reject}}\n").counts == {"newly refused": 1}
 
 
+def test_who_was_refused_at_the_banner_is_on_record(stage: Stage) -> None:
+    async def scenario() -> None:
+        pipeline = Pipeline(stage.house("  - {id: banner, when: client.name == '', then: defer, speak: now}\n"))
+        assert await pipeline.connected(Client(pipeline, "192.0.2.99").session) is not None
+
+    play(scenario)
+    (entry,) = stage.journal.entries.values()
+    assert entry.facts["client.ip"] == "192.0.2.99"
+
+
 def test_what_rules_did_is_on_record(stage: Stage) -> None:
     async def scenario() -> None:
         await Client(Pipeline(stage.house(RULES))).whole("a@good.example", "joe@example.com")
