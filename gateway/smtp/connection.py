@@ -81,6 +81,11 @@ class Connection(SMTP):
     def _session(self) -> Session:
         return self._visit.session
 
+    @property
+    def familiar(self) -> bool:
+        """True for a network that is no stranger."""
+        return self._edge.handler.familiar(self._session)
+
     def _visit_of(self, caller: Caller) -> Visit:
         edge = self._edge
         session = Session(
@@ -265,11 +270,14 @@ class Connection(SMTP):
     async def _shake_hands(self) -> bool:
         """TLS on this connection. False when it failed."""
         self._shaking = True
+        if self._stranger:
+            self._edge.strangers.shakes(self, self._edge.clock.monotonic())
         wire = await upgraded(self._wire, self, self._edge.tls(), self._session)
         if wire is None:
             self.connection_lost(None)  # neither asyncio nor uvloop tells of a connection lost in the handshake
             return False
         self._wire, self._shaking = wire, False
+        self._edge.strangers.left(self)
         note(self._session, wire)
         self._session.helo, self._session.esmtp = "", False
         return True
@@ -288,6 +296,8 @@ class Connection(SMTP):
 
     def give_way(self) -> bool:
         """Ends the session for a newcomer's sake; not while we work for it, or a message of its comes in."""
+        if self._shaking and self._work is not None:
+            return self._work.cancel()  # `upgraded` takes it for a handshake that failed
         if self._work is not None or self._leaving or self._dialogue.brings_mail:
             return False
         self._say(self._dialogue.hang_up(_DISPLACED, "displaced"))

@@ -136,13 +136,32 @@ class Door:
 
     async def _enter(self, client: socket, caller: Caller) -> None:
         edge = self._edge
+        context = edge.tls() if edge.settings.implicit_tls else None
+        if context is None and edge.settings.implicit_tls:
+            client.close()
+            edge.dismiss(caller.ip)
+            return
+        connection = Connection(edge, caller)
+        arrival = _Arrival(edge, connection, asyncio.current_task())
+        if context is not None and not connection.familiar:
+            edge.strangers.shakes(arrival, edge.clock.monotonic())
         entered = False
         try:
-            context = edge.tls() if edge.settings.implicit_tls else None
-            if context is None and edge.settings.implicit_tls:
-                client.close()
-                return
-            entered = await accepted(client, Connection(edge, caller), context, caller.ip)
+            entered = await accepted(client, connection, context, caller.ip)
         finally:
-            if not entered:
+            edge.strangers.left(arrival)
+            if not entered and connection not in edge.connections:  # else it is told of its end
                 edge.dismiss(caller.ip)
+
+
+class _Arrival:
+    """One whose handshake comes before anything else."""
+
+    __slots__ = ("_connection", "_edge", "_task")
+
+    def __init__(self, edge: "Edge", connection: Connection, task: "asyncio.Task[None] | None") -> None:
+        self._edge, self._connection, self._task = edge, connection, task
+
+    def give_way(self) -> bool:
+        """Ends the handshake, unless it is done."""
+        return self._task is not None and self._connection not in self._edge.connections and self._task.cancel()

@@ -39,6 +39,10 @@ async def upgraded(
             )
     except OSError as why:  # SSLError, and all that a lost connection raises
         log.info("TLS handshake failed", session=session.id, client=session.client_ip, why=str(why))
+    except asyncio.CancelledError:  # by `give_way`; to abort the transport would be told to nobody
+        log.info("TLS handshake gave way", session=session.id, client=session.client_ip)
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
     except Exception:  # the loop's own trouble must not leave a connection that nobody watches
         log.exception("TLS handshake crashed", session=session.id)
     wire.abort()

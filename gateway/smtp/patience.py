@@ -14,7 +14,6 @@ from gateway.smtp.reader import DataReader
 
 LINGER_SECONDS = 3.0  # after our last word, for the client to read it: a reset would take it away
 RATE_GRACE_SECONDS = 10.0  # before the least rate counts
-SILENCE_SECONDS = 1.0  # after which a stranger gives way to a newcomer when the house is full
 STRETCH_SECONDS = 30.0  # the least rate holds for each: a fast beginning buys no long stall
 
 

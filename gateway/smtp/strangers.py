@@ -4,14 +4,21 @@ One for all of them, because `limits.connections` is: who fills the house at the
 not shut the others. Used by `server`; made by `worker`.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gateway import metrics
 from gateway.smtp.harvest import Harvest
-from gateway.smtp.patience import SILENCE_SECONDS
 
-if TYPE_CHECKING:
-    from gateway.smtp.connection import Connection
+SILENCE_SECONDS = 1.0  # after which a stranger gives way to a newcomer when the house is full
+#: The same for one in a TLS handshake: there we may be the slow ones.
+HANDSHAKE_SILENCE_SECONDS = 5.0
+
+
+class Guest(Protocol):
+    """Who may be sent away."""
+
+    def give_way(self) -> bool:
+        """Ends the session for a newcomer's sake. False where it stays."""
 
 
 class Strangers:
@@ -19,28 +26,36 @@ class Strangers:
 
     def __init__(self) -> None:
         self.harvest = Harvest()
-        self._silent: dict[Connection, float] = {}  # the longest silent first; since when
+        self._silent: dict[Guest, float] = {}  # the longest silent first; since when
+        self._shaking: dict[Guest, float] = {}  # likewise those whose TLS handshake is under way
 
-    def fell_silent(self, connection: "Connection", now: float) -> None:
+    def fell_silent(self, guest: Guest, now: float) -> None:
         """It is this one's turn to speak."""
-        self._silent.pop(connection, None)
-        self._silent[connection] = now
+        self.left(guest)
+        self._silent[guest] = now
 
-    def left(self, connection: "Connection") -> None:
-        """The connection has ended."""
-        self._silent.pop(connection, None)
+    def shakes(self, guest: Guest, now: float) -> None:
+        """Its handshake has begun."""
+        self.left(guest)
+        self._shaking[guest] = now
+
+    def left(self, guest: Guest) -> None:
+        """The connection has ended, or the handshake."""
+        self._silent.pop(guest, None)
+        self._shaking.pop(guest, None)
 
     def displaced(self, now: float) -> bool:
         """The house is full: the one who is silent longest gives way, for a mail client speaks when it is asked.
 
         Who only holds connections, from however many networks, then keeps nobody out. False where nobody is silent.
         """
-        while self._silent:
-            connection, since = next(iter(self._silent.items()))
-            if now - since < SILENCE_SECONDS:
-                return False
-            del self._silent[connection]
-            if connection.give_way():
-                metrics.connection_displaced()
-                return True
+        for waiting, seconds in ((self._silent, SILENCE_SECONDS), (self._shaking, HANDSHAKE_SILENCE_SECONDS)):
+            while waiting:
+                guest, since = next(iter(waiting.items()))
+                if now - since < seconds:
+                    break
+                del waiting[guest]
+                if guest.give_way():
+                    metrics.connection_displaced()
+                    return True
         return False

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.mail.reply import Reply
 from gateway.smtp.census import Census
-from gateway.smtp.events import Rules
+from gateway.smtp.events import Rules, StartTlsMode
 from gateway.smtp.patience import LINGER_SECONDS
 from gateway.smtp.server import Deadlines, Settings
 from gateway.smtp.strangers import Strangers
@@ -135,6 +135,37 @@ def test_in_a_full_house_strangers_at_another_listener_give_way(run: Run) -> Non
             for client in (*holders, newcomer):
                 await client.close()
             await empty.until(lambda: census.total() == 0)
+
+    run(talk())
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_in_a_full_house_a_stalled_handshake_gives_way(implicit: bool, certificates: Certificates, run: Run) -> None:
+    async def talk() -> None:
+        settings = Settings(RULES, connections=2, greeting_delay=0.0, implicit_tls=implicit)
+        starttls: StartTlsMode = "off" if implicit else "offered"
+        async with door(settings=settings, starttls=starttls, tls=lambda: certificates.server) as place:
+            stalled = []
+            for _ in range(2):
+                client = await place.connect(banner=not implicit)
+                if not implicit:
+                    assert await client.say(b"EHLO a\r\n") == "250"
+                    assert await client.say(b"STARTTLS\r\n") == "220 2.0.0"
+                client.send(b"\x16\x03\x01")
+                stalled.append(client)
+            await place.until(lambda: len(place.edge.strangers._shaking) == 2)
+            place.clock.advance(4)
+            early = await place.connect(banner=False)
+            assert await early.all_replies() == ([] if implicit else ["421 4.3.2"]), "we may be the slow ones"
+            place.clock.advance(1)
+            newcomer = await place.connect(context=certificates.client() if implicit else None)
+            assert await stalled[0].all_replies() == []
+            await place.until(lambda: place.edge.census.total() == 2)
+            assert await newcomer.say(b"EHLO a\r\n") == "250"
+            for client in (*stalled, early, newcomer):
+                await client.close()
+            await place.until(lambda: place.edge.census.total() == 0)
+            assert not place.edge.strangers._shaking
 
     run(talk())
 
