@@ -25,8 +25,8 @@ from gateway.files import Files
 from gateway.house import House
 from gateway.journal import Journal
 from gateway.policy.classes import divides
+from gateway.policy.fit import unfit
 from gateway.policy.loader import Policy, load_policies
-from gateway.policy.rules import Action
 from gateway.relay.delivery import Relay
 from gateway.smtp.events import Rules, StartTlsMode
 from gateway.smtp.handler import Deadlines, Settings
@@ -65,17 +65,7 @@ def plan(path: Path, files: Files, clock: Clock, *, today: bool) -> Plan:
     day = datetime.fromtimestamp(clock.now(), UTC).date() if today else None
     policy = load_policies(config.policies, config.lists, files, today=day)
     warnings += policy.warnings
-    for rule in policy.rules:
-        if rule.action is Action.QUARANTINE and config.quarantine is None and not rule.observe:
-            what = f"rule '{rule.id}' quarantines, and no quarantine mailbox is configured"
-            hint = "such mail is deferred; add quarantine: MAILBOX to the configuration"
-            warnings.append(Problem(rule.when_position, what, hint, "warning"))
-    if all(listener.client_certificates is None for listener in config.listeners):
-        for rule in policy.rules:
-            if named := sorted(fact for fact in rule.when.facts if fact.startswith("client.certificate")):
-                hint = "add client_certificates: {ca: FILE} to a listener of the configuration"
-                what = f"no listener asks for certificates, so '{named[0]}' is the same for all"
-                warnings.append(Problem(rule.when_position, what, hint, "warning"))
+    warnings += unfit(policy, config)
     if config.dns.zone is not None:
         Zone.load(config.dns.zone, files)
     contexts = tuple(_context(listener, files) for listener in config.listeners)

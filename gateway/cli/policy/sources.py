@@ -1,6 +1,7 @@
 """Where the `policy` commands take policies and journals from: the options they share."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -13,6 +14,7 @@ from gateway.config import Config, load_config
 from gateway.files import DiskFiles
 from gateway.journal import Reader
 from gateway.mail.terms import Unavailable
+from gateway.policy.fit import unfit
 from gateway.policy.loader import Policy, load_policies
 from gateway.yamlfile import ConfigError, Problem
 
@@ -39,7 +41,8 @@ def load(config: Path | None, policies: Path | None, lists: Path | None, as_json
         return folder(policies, lists, as_json)
     assert config is not None
     loaded = configuration(config, as_json)
-    return folder(loaded.policies, loaded.lists, as_json, named=False)
+    policy = folder(loaded.policies, loaded.lists, as_json, named=False)
+    return replace(policy, warnings=(*policy.warnings, *unfit(policy, loaded)))
 
 
 def folder(policies: Path, lists: Path | None, as_json: bool, *, named: bool = True) -> Policy:

@@ -222,6 +222,18 @@ def test_the_configuration_that_lies_here_is_the_one_meant(configured: Path, sof
     assert (told.exit_code, json.loads(told.stdout)["ok"]) == (1, False)
 
 
+def test_what_the_configuration_lacks_is_told_where_the_policy_is_checked(configured: Path) -> None:
+    rules = "rules: [{id: held, when: message.hops > 3, then: quarantine}, {id: ok, when: client.tls, then: note}]\n"
+    (configured.parent / "old" / "a.yaml").write_text(rules)
+    told = call("check", "-c", configured)
+    assert told.exit_code == 0
+    assert "a.yaml:1:26: warning: rule 'held' quarantines, and no quarantine mailbox is configured" in told.stderr
+    assert [each["severity"] for each in json.loads(call("check", "--json").stdout)["problems"]] == ["warning"]
+    assert "mailbox" not in call("check", "--policies", "old").stderr
+    configured.write_text(configured.read_text() + "quarantine: held@example.com\n")
+    assert "mailbox" not in call("check", "-c", configured).stderr
+
+
 def test_a_damaged_entry_hides_no_other(journal: Path, folder: Path, softer: Path) -> None:
     with contextlib.closing(sqlite3.connect(journal)) as database, database:
         database.execute('UPDATE entry SET entry = \'{"asked": [{"recipient": "a", "facts": 7}]}\' WHERE n < 3')
