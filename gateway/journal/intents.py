@@ -187,6 +187,7 @@ def _least(entry: Entry) -> Entry:
     few = tuple(_plain(each) for each in entry.recipients[:3])
     return Entry(
         entry.id, entry.time, entry.client, _plain(entry.sender), few, session=entry.session, size=entry.size,
+        stage=entry.stage, action=entry.action, rule=_plain(entry.rule), reply=_plain(entry.reply),
         backend=entry.backend, fate=entry.fate, fate_detail=_plain(entry.fate_detail), revision=entry.revision,
     )  # fmt: skip
 

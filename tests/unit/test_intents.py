@@ -232,12 +232,14 @@ def test_a_long_entry_is_cut_to_what_names_the_mail(path: Path) -> None:
     left.note(replace(OPEN, id="B", facts={"n": 2**70, "s": "\udc80"}))
     left.note(replace(OPEN, id="C", helo="\0" * 9000, recipients=("r" * 9000 + "@y.example",) * 100))
     left.note(replace(OPEN, id="D", sender="\udc80" * 9000))
+    left.note(replace(DONE, id="E", helo="\0" * 9000))
     die(left)
-    a, b, c, d = found(path)
+    a, b, c, d, e = found(path)
     assert (a.facts, a.sender, a.judged.rule, a.fate, a.revision) == ({}, OPEN.sender, "fine", "unknown", "r1")
     assert (b.facts, b.recipients) == ({}, OPEN.recipients)
     assert (c.helo, len(c.recipients), c.sender, c.size) == ("", 3, OPEN.sender, 4000)
     assert d.sender == "?" * 400
+    assert (e.fate, e.outcome, e.reply) == ("delivered", "accepted", DONE.reply)
 
 
 def test_no_room_is_counted_once_a_mail_and_told_once(
