@@ -8,6 +8,8 @@ bugs with 500 and their text, share limits between connections and cancel a deli
 A fault of ours is 451 4.3.0 (421 outside a mail) and an id, its traceback in the log. What the handler was given
 after the final dot is never cancelled: what became of it at the backend must be known.
 
+Over 300 lines, for reading, working, waiting and leaving are one state: parted, each would need the others' flags.
+
 RFC 3207 (STARTTLS), RFC 2920 section 3.2 (replies may wait until the input is empty). Made by `server`.
 """
 
@@ -22,13 +24,13 @@ from gateway import metrics
 from gateway.log import log
 from gateway.mail.envelope import Session
 from gateway.mail.reply import Reply
-from gateway.smtp.caller import Caller
+from gateway.smtp.caller import Caller, told
 from gateway.smtp.events import Become, Content, Event, Greeted, Mail, Rcpt, Say, StartTls
 from gateway.smtp.handshake import note, upgraded
 from gateway.smtp.patience import Patience
 from gateway.smtp.protocol import Dialogue
 from gateway.smtp.trusted import among
-from gateway.smtp.visit import Visit, our_fault
+from gateway.smtp.visit import our_fault
 from gateway.smtp.xclient import Attributes
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Connection(SMTP):
             writer=partial(edge.writer, caller.ip),
             xclient=among(caller.ip, settings.xclient),
         )
-        self._visit = self._visit_of(caller)
+        self._visit = edge.visit(caller)
         self._work: asyncio.Task[None] | None = None
         self._replies: list[bytes] = []
         self._patience = Patience(settings.deadlines, edge.clock.monotonic())
@@ -85,13 +87,6 @@ class Connection(SMTP):
     def familiar(self) -> bool:
         """True for a network that is no stranger."""
         return self._edge.handler.familiar(self._session)
-
-    def _visit_of(self, caller: Caller) -> Visit:
-        edge = self._edge
-        session = Session(
-            edge.clock.new_id(), caller.ip, caller.port, caller.server_ip, caller.server_port, started=edge.clock.now()
-        )
-        return edge.visit(session)
 
     # What the transport tells
 
@@ -202,8 +197,8 @@ class Connection(SMTP):
                 if await self._shake_hands():
                     self._dialogue.secured()
                 return
-            case Become(told):
-                await self._become(told)
+            case Become(said):
+                await self._become(said)
                 return
             case Mail(envelope):
                 reply = await self._visit.mail(envelope)
@@ -245,22 +240,17 @@ class Connection(SMTP):
     def _banner(self) -> Reply:
         return Reply(220, "", (f"{self._settings.rules.hostname} ESMTP",))
 
-    async def _become(self, told: Attributes) -> None:
+    async def _become(self, said: Attributes) -> None:
         """XCLIENT: another client from here on, counted and judged as itself; TLS stays the proxy's."""
         edge, before = self._edge, self._session
-        caller = Caller(
-            told.ip or before.client_ip,
-            told.port or before.client_port,
-            told.server_ip or before.server_ip,
-            told.server_port or before.server_port,
-        )
+        caller = told(said, before)
         self._visit.end("XCLIENT")
         edge.census.release(before.client_ip)
         refusal = edge.refusal(caller.ip)
         edge.census.take(caller.ip)
-        self._visit = self._visit_of(caller)
+        self._visit = edge.visit(caller)
         session = self._session
-        session.tls, session.cipher, session.told_helo = before.tls, before.cipher, told.helo or before.told_helo
+        session.tls, session.cipher, session.told_helo = before.tls, before.cipher, said.helo or before.told_helo
         if refusal is None:
             refusal, self._stranger = await self._visit.connected()
         if not self._gone and not self._leaving:

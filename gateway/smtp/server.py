@@ -22,6 +22,7 @@ from gateway.mail.envelope import Session
 from gateway.mail.message import MessageWriter
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Unavailable
+from gateway.smtp.caller import Caller
 from gateway.smtp.census import Census
 from gateway.smtp.connection import GOING_DOWN, Connection
 from gateway.smtp.door import Door
@@ -140,9 +141,12 @@ class Edge:
             return Reply(421, "4.3.2", ("Too many connections, try again later",))
         return None
 
-    def visit(self, session: Session) -> Visit:
-        """A session's way to the handler."""
+    def visit(self, caller: Caller) -> Visit:
+        """A new session, and its way to the handler."""
         clock = self.clock
+        session = Session(
+            clock.new_id(), caller.ip, caller.port, caller.server_ip, caller.server_port, started=clock.now()
+        )
         return Visit(
             session,
             self.handler,
