@@ -103,6 +103,7 @@ class Recipients:
         self._flights: dict[Mailbox, asyncio.Task[Known]] = {}
         self._yes_in_a_row: dict[str, int] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
+        self._takes_everybody: dict[str, bool] = {}
 
     @property
     def verified(self) -> bool:
@@ -209,26 +210,25 @@ class Recipients:
                 self._probes[domain] = asyncio.get_running_loop().create_task(self._probe(domain))
 
     async def _probe(self, domain: str) -> None:
-        """Finds out whether the backend takes everybody, unless some worker did so today."""
+        """Finds out whether the backend takes everybody; a worker that did so today has told the store."""
+        name, key = self._hosts.name, everybody(domain)
         try:
-            asked = await self._stored(
-                self._store.recipient, None, self._hosts.name, everybody(domain), self._clock.now()
-            )
-            if asked is not None:
-                return
-            deadline = asyncio.get_running_loop().time() + self._seconds
-            takes = await takes_everybody(self._hosts, domain, deadline)
-            if takes is None:
-                return
-            until = self._clock.now() + PROBE_SECONDS
-            name = self._hosts.name
-            await self._stored(self._store.remember_recipient, None, name, everybody(domain), takes, until)
-            metrics.backend_takes_everybody(name, takes)
-            if takes:
-                hint = "its recipients are not verified: mail for nobody is accepted, and bounces; mend it there"
-                log.warning("backend accepts every recipient", backend=name, domain=domain, hint=hint)
+            told = await self._stored(self._store.recipient, None, name, key, self._clock.now())
+            if told is not None:
+                takes: bool | None = told.known
+            else:
+                takes = await takes_everybody(self._hosts, domain, asyncio.get_running_loop().time() + self._seconds)
+                if takes is None:
+                    return
+                until = self._clock.now() + PROBE_SECONDS
+                await self._stored(self._store.remember_recipient, None, name, key, takes, until)
+                if takes:
+                    hint = "its recipients are not verified: mail for nobody is accepted, and bounces; mend it there"
+                    log.warning("backend accepts every recipient", backend=name, domain=domain, hint=hint)
+            self._takes_everybody[domain] = bool(takes)
+            metrics.backend_takes_everybody(name, any(self._takes_everybody.values()))
         except Broken as why:
-            log.info("backend could not be probed", backend=self._hosts.name, why=why.why)
+            log.info("backend could not be probed", backend=name, why=why.why)
         finally:
             self._probes.pop(domain, None)
 

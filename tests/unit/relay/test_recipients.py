@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway import config
+from gateway import config, metrics
 from gateway.clock import ManualClock
 from gateway.config.state import parse_url
 from gateway.mail.address import Mailbox
@@ -363,6 +363,26 @@ def test_a_backend_that_takes_everybody_is_found_out(tmp_path: Path, everybody: 
             await known(relay, Mailbox(f"u{number}", "example.com"))
         await flown(relay)
         assert len([line for line in rcpts(backend) if "gatepost-probe-" in line]) == 2
+
+    run(tmp_path, test)
+
+
+def test_the_metric_tells_of_every_domain_and_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(metrics, "backend_takes_everybody", lambda _, takes: told.append(takes))
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({})
+        rig.store.remember_recipient("main", "@a.example.net", False, rig.clock.now() + 86_400)  # another worker did
+        for _ in range(2):
+            relay = rig.relay(backend.port, verify=ON, share=1)
+            for domain in ("example.com", "a.example.net"):
+                for number in range(20):
+                    await known(relay, Mailbox(f"u{number}", domain))
+                await flown(relay)
+            rig.store.known = {key: row for key, row in rig.store.known.items() if key[1].startswith("@")}
+        assert len([line for line in rcpts(backend) if "gatepost-probe-" in line]) == 1
+        assert told == [True] * 4
 
     run(tmp_path, test)
 
