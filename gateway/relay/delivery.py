@@ -11,6 +11,7 @@ RFC 5321 sections 4.2.5 and 6.1 (who is responsible when), RFC 1047 (duplicates)
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 from gateway import tls
@@ -104,13 +105,16 @@ class Relay:
     ) -> Fate:
         """Relays the message of `tx`, `prepended` in front, without the fields whose indices are in `removed`.
 
-        With `recipient` (the quarantine) it goes there instead; then no refusal is permanent, for the sender can mend
-        nothing about it, and the reply has none of the backend's words. `client_name` is the client's verified reverse
+        With `recipient` (the quarantine) it goes there instead, from the null reverse-path: nobody is to write to what
+        may be a forged sender (RFC 5321 section 6.1). Then no refusal is permanent, for the sender can mend nothing
+        about it, and the reply has none of the backend's words. `client_name` is the client's verified reverse
         name, for a backend that is told of the client.
         `before_dot` hears the host right before the final dot goes there: after it the process may die in doubt.
         """
         assert tx.message is not None
-        recipients = tuple(tx.envelope.recipients) if recipient is None else (Recipient(recipient),)
+        envelope, recipients = tx.envelope, tuple(tx.envelope.recipients)
+        if recipient is not None:
+            envelope, recipients = replace(envelope, reverse_path=None, parameters=()), (Recipient(recipient),)
         told = self._told(backend, tx, client_name)
 
         def last_call(host: str) -> None:
@@ -118,7 +122,7 @@ class Relay:
             if before_dot is not None:
                 before_dot(host)
 
-        mail = Outgoing(tx.envelope, recipients, prepended, tx.message, removed, told, last_call)
+        mail = Outgoing(envelope, recipients, prepended, tx.message, removed, told, last_call)
         with self._under_way():
             fate = await self._deliver(backend, tx, mail)
         return fate if recipient is None else _in_our_words(fate)

@@ -1,6 +1,7 @@
 """The relay as the pipeline sees it: octets, quarantine, sharing of connections. The outages have their own folder."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,24 @@ def test_the_quarantine_never_refuses_for_good(tmp_path: Path, step: str) -> Non
         assert (fate.reply.code, fate.reply.status) == (451, "4.7.1")
         assert "RCPT TO:<quarantine@example.com>" in backend.lines()
         assert "RCPT TO:<u@example.com>" not in backend.lines()
+
+    run(tmp_path, test)
+
+
+def test_nobody_writes_to_the_sender_of_a_quarantined_mail(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend()
+        tx = transaction()
+        tx.envelope = replace(tx.envelope, parameters=(("RET", "FULL"), ("ENVID", "forged")))
+        assert tx.envelope.reverse_path is not None
+        fate = await rig.relay(backend.port).deliver("main", tx, OURS, frozenset(), Mailbox("spam", "example.com"))
+        assert isinstance(fate, Delivered)
+        (said,) = (line for line in backend.lines() if line.startswith("MAIL"))
+        assert said.startswith("MAIL FROM:<> SIZE=")
+        assert not {"RET=FULL", "ENVID=forged"} & set(said.split())
+        await deliver(rig.relay(backend.port), tx)
+        assert backend.lines()[-1] != said, "what is not quarantined keeps its sender"
+        assert any(line.startswith(f"MAIL FROM:<{tx.envelope.reverse_path}>") for line in backend.lines())
 
     run(tmp_path, test)
 

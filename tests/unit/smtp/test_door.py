@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -406,3 +407,18 @@ def test_the_beat_feels_a_loop_that_stands_still() -> None:
             await client.close()
 
     asyncio.run(talk())
+
+
+def test_a_bug_in_our_reading_is_a_421_with_an_id(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk() -> None:
+        async with door() as place:
+            client = await place.connect()
+            assert await client.say(b"EHLO a.example\r\n") == "250"
+            with monkeypatch.context() as patch:
+                patch.setattr("gateway.smtp.protocol.Dialogue.next_event", Mock(side_effect=TypeError("a bug")))
+                assert await client.say(b"NOOP\r\n") == "421 4.3.0"
+            assert client.text.endswith(place.house.sessions[0].id)
+            assert await client.all_replies() == []
+            await client.close()
+
+    run(talk())
