@@ -1,11 +1,13 @@
 """Gives the memory of a crowd that has gone back to the machine.
 
-glibc keeps what was freed for the next crowd: after a thousand connections inside TLS 12 MB of 17 a worker. Its
-`malloc_trim` takes some milliseconds, so it is called when most of a crowd has left and not for each who leaves.
-Where the C library has none, memory stays as it is. Used by `server`.
+What connections leave behind in circles waits for the collector, which comes seldom (`worker`), and glibc keeps what
+was freed for the next crowd: after a thousand connections inside TLS 12 MB of 17 a worker. Collecting and `malloc_trim`
+take some dozen milliseconds, so both happen when most of a crowd has left and not for each who leaves. Where the C
+library has no `malloc_trim`, it keeps its part. Used by `server`.
 """
 
 import ctypes
+import gc
 
 CROWD = 200  # connections; fewer are not worth the time
 PART = 4  # of the crowd are left: then most have gone
@@ -35,6 +37,7 @@ class Ebb:
         if self._most < CROWD or self._inside * PART > self._most:
             return False
         self._most = self._inside
+        gc.collect()
         if self._trim is not None:
             self._trim(0)
         return True
