@@ -13,6 +13,7 @@
     backend  vanishes                  it has read the final dot, and is gone without a word
     backend  offers SIZE 1000, DSN     what its EHLO says besides STARTTLS, from the first line of the script on
     relay    crashes                   our own bug: what brings mails to the backend raises an exception
+    relay    engaged                   other mails hold a connection to the backend, and go on doing so
     advance  5m                        the clock moves on, and the edge looks whose time is up
     C: NOOP                            a line the client sends (CRLF is added)
     C\\ MAIL FROM:<a@b>\\n              octets it sends, Python's escapes, nothing added

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from gateway.cli.sink_server import Mail, Sink
 from gateway.cli.testca import TestCa
 from gateway.clock import ManualClock
+from gateway.relay.client import Connection
 from gateway.relay.fate import Fate
 from gateway.yamlfile.units import parse_duration
 from tests.support.certificates import authority as authority_node
@@ -58,6 +59,7 @@ class Stage:
     writer: asyncio.StreamWriter | None = None
     streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
     draining: "asyncio.Task[None] | None" = None
+    engaged: list["asyncio.Task[None]"] = field(default_factory=list)
     seen: int = 0
     unsent: list[bytes] = field(default_factory=list)
 
@@ -161,6 +163,8 @@ class Stage:
                 self.sink.features = tuple(word.strip() for word in line.text.partition(" ")[2].split(","))
             case "relay", ["crashes"]:
                 self.house.house.relay.deliver = _crash  # type: ignore[method-assign]
+            case "relay", ["engaged"]:
+                await self._engage()
             case "backend", ["refuses"]:
                 self.sink.refuse[words[1]] = words[2]
             case "backend", ["refuses-dot"]:
@@ -179,6 +183,18 @@ class Stage:
             pair = chain_file(self.authority.file.parent, "client", leaf)
             context.load_cert_chain(pair.certificate, pair.key)
         await self.writer.start_tls(context, server_hostname=HOSTNAME)
+
+    async def _engage(self) -> None:
+        """Another mail has a connection of the pool, and never ends."""
+        begun = asyncio.Event()
+
+        async def stay(_: Connection) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        hosts, now = self.house.house.relay._hosts["main"], asyncio.get_running_loop().time()
+        self.engaged.append(asyncio.create_task(hosts.converse(now + 60, stay)))
+        await begun.wait()
 
     def _feel(self, *, busy: bool) -> None:
         edge = self.house.edge
@@ -234,6 +250,9 @@ async def stage(script: Script, folder: Path, authority: TestCa) -> AsyncIterato
     finally:
         for _, writer in playing.streams:
             writer.transport.abort()
+        for mail in playing.engaged:
+            mail.cancel()
+        await asyncio.wait_for(asyncio.gather(*playing.engaged, return_exceptions=True), 10)
         await inside.stop()
         if playing.draining is not None:
             await playing.draining
