@@ -93,9 +93,19 @@ def test_ctrl_c_while_it_starts() -> None:
 
 def test_ctrl_c_while_it_works(journal: Path) -> None:
     command = words("journal tail -f -n 1 --journal {journal}", journal)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline().split()[2] == b"T00000000599"
-        running.send_signal(signal.SIGINT)
-        assert running.communicate(timeout=30) == (b"", b"")
+    # Who runs the tests in the background of a shell has them, and what they start, deaf to Ctrl-C.
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: _heeding(signal.SIGINT)
+    ) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline().split()[2] == b"T00000000599"
+            running.send_signal(signal.SIGINT)
+            assert running.communicate(timeout=30) == (b"", b"")
+        finally:
+            running.kill()
     assert running.returncode == 0
+
+
+def _heeding(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_DFL)
