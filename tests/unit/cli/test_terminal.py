@@ -93,10 +93,13 @@ def test_ctrl_c_while_it_starts() -> None:
 
 def test_ctrl_c_while_it_works(journal: Path) -> None:
     command = words("journal tail -f -n 1 --journal {journal}", journal)
-    # Who runs the tests in the background of a shell has them, and what they start, deaf to Ctrl-C.
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: _heeding(signal.SIGINT)
-    ) as running:
+    # In the background of a shell the tests, and all that they start, would be deaf to Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with started as running:
         try:
             assert running.stdout is not None
             assert running.stdout.readline().split()[2] == b"T00000000599"
@@ -105,7 +108,3 @@ def test_ctrl_c_while_it_works(journal: Path) -> None:
         finally:
             running.kill()
     assert running.returncode == 0
-
-
-def _heeding(number: signal.Signals) -> None:
-    signal.signal(number, signal.SIG_DFL)
