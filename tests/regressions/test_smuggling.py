@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -15,6 +16,8 @@ import yaml
 
 from gateway.files import DiskFiles
 from gateway.smtp.connection import Connection
+from gateway.smtp.events import Rules
+from gateway.smtp.server import Settings
 from gateway.tls import server_context
 from tests.unit.smtp.scripted import Certificates, Client, Door, door
 
@@ -81,16 +84,18 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
 
 
 @contextlib.asynccontextmanager
-async def visitor(place: Door, heard: Heard, inside: ssl.SSLContext | None) -> AsyncIterator[Client]:
-    """A client with a transaction, inside TLS where there is a context; afterwards it is gone."""
+async def visitor(place: Door, heard: Heard, way: "Way") -> AsyncIterator[Client]:
+    """A client that has greeted, inside TLS where the way is; afterwards it is gone."""
     place.house.messages.clear()
     place.house.gone.clear()
     heard.over = False
-    client = await place.connect()
-    if inside is not None:
-        assert await client.say(b"EHLO attack.com\r\n") == "250"
-        await client.starttls(inside)
-    yield await client.begin()
+    client = await place.connect(context=way.client if way.implicit else None)
+    if way.client is not None and not way.implicit:
+        await client.starttls(way.client)
+    assert await client.say(b"EHLO attack.com\r\n") == "250"
+    client.send(b"MAIL FROM:<a@attack.com>\r\nRCPT TO:<victim@victim.com>\r\n")
+    assert [await client.reply(), await client.reply()] == ["250 2.1.0", "250 2.1.5"]
+    yield client
     await client.close()
     await asyncio.wait_for(place.house.gone.wait(), 10)
 
@@ -100,50 +105,86 @@ def everywhere(octets: bytes) -> list[int]:
 
 
 def around_the_sequence(octets: bytes) -> list[int]:
-    """From the sequence's first octet to its last, one more on both sides, and in the true end: a handshake a cut is
-    dear, and inside TLS the octets come out of it as they went in."""
+    """From the sequence's first octet to its last, one more on both sides, and in the true end."""
     start, end = len(HEAD), octets.index(SMUGGLED, len(HEAD))
     return [*range(start - 1, end + 2), *range(len(octets) - 4, len(octets))]
 
 
-WAYS = ["clear text", "TLS", "TLS that asks"]
-
-
 @dataclass
 class Way:
-    """Before or after STARTTLS, and where to cut there."""
+    """Before or after STARTTLS, or in TLS from the first octet on; and where to cut there."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext | None
-    cuts: Callable[[bytes], list[int]]
+    implicit: bool = False
+    cuts: Callable[[bytes], list[int]] = everywhere
+
+    def door(self) -> contextlib.AbstractAsyncContextManager[Door]:
+        rules = Rules("mx.example.com", message=100_000)
+        return door(
+            settings=Settings(rules, greeting_delay=0.0, implicit_tls=self.implicit),
+            starttls="off" if self.implicit else "offered",
+            tls=lambda: self.server,
+        )
+
+
+class Resuming(ssl.SSLContext):
+    """A client that goes on with its first session: a third of the work of a handshake, and there are ten thousand."""
+
+    first: ssl.SSLSession | None = None
+    talking: ssl.SSLObject | None = None
+
+    def wrap_bio(self, *given: Any, **named: Any) -> ssl.SSLObject:
+        if self.talking is not None and self.first is None:
+            self.first = self.talking.session
+        self.talking = super().wrap_bio(*given, **{**named, "session": self.first})
+        return self.talking
+
+
+WAYS = ["clear text", "STARTTLS", "implicit TLS", "STARTTLS that asks", "implicit TLS that asks"]
 
 
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
     certificates = Certificates(folder := tmp_path_factory.mktemp("tls"))
     pair = certificates.ca.issue("mx.example.com")
+    server, client = certificates.server, certificates.client()
+    resuming = Resuming(ssl.PROTOCOL_TLS_CLIENT)
+    resuming.load_verify_locations(certificates.ca.file)
+    resuming.maximum_version = ssl.TLSVersion.TLSv1_2
+    # With pyOpenSSL the octets come by another road (`clientauth`), to the same readers.
     asking = server_context([(pair.certificate, pair.key)], DiskFiles(), ask=True, client_ca=folder / "ca.pem")
-    return {
-        "clear text": Way(certificates.server, None, everywhere),
-        "TLS": Way(certificates.server, certificates.client(), around_the_sequence),
-        "TLS that asks": Way(asking, certificates.client(), around_the_sequence),
-    }
+    made = [
+        Way(server, None),
+        Way(server, resuming),
+        Way(server, resuming, implicit=True),
+        Way(asking, client, cuts=around_the_sequence),
+        Way(asking, client, implicit=True, cuts=around_the_sequence),
+    ]
+    return dict(zip(WAYS, made, strict=True))
+
+
+def octet_by_octet(octets: bytes) -> list[bytes]:
+    return [bytes([octet]) for octet in octets]
 
 
 @pytest.mark.parametrize("where", WAYS)
 @pytest.mark.parametrize("name", [*SEQUENCES, *OWN])
 def test_no_second_message_at_any_cut(name: str, where: str, ways: dict[str, Way], heard: Heard) -> None:
-    """DATA, in two pieces at every cut, whole, and octet by octet."""
+    """DATA, in two pieces at every cut, whole, and octet by octet; inside TLS each piece is a record of its own."""
     sequence = SEQUENCES[name][0] if name in SEQUENCES else OWN[name]
     control = name in {"crlf-dotdot-crlf", "crlf-dot-space-crlf"}
     octets = content(sequence)
     way = ways[where]
 
     async def talk() -> None:
-        async with door(starttls="offered", tls=lambda: way.server) as place:
-            cuts = way.cuts(octets)
-            for pieces in ([octets], *([octets[:cut], octets[cut:]] for cut in cuts), [bytes([o]) for o in octets]):
-                async with visitor(place, heard, way.client) as client:
+        async with way.door() as place:
+            for pieces in (
+                [octets],
+                *([octets[:cut], octets[cut:]] for cut in way.cuts(octets)),
+                octet_by_octet(octets),
+            ):
+                async with visitor(place, heard, way) as client:
                     assert await client.say(b"DATA\r\n") == "354"
                     await heard.give(client, pieces)
                     if control:
@@ -164,25 +205,33 @@ def test_no_second_message_at_any_cut(name: str, where: str, ways: dict[str, Way
 @pytest.mark.parametrize("where", WAYS)
 @pytest.mark.parametrize("name", [*SEQUENCES, *OWN])
 def test_nor_in_chunks_at_any_cut(name: str, where: str, ways: dict[str, Way], heard: Heard) -> None:
-    """BDAT: one chunk in two pieces, and two chunks in one piece and in two, at every cut. Dots are content here."""
+    """BDAT: one chunk in two pieces, two chunks in a piece each and in one, at every cut, and octet by octet. Dots are
+    content here."""
     octets = content(SEQUENCES[name][0] if name in SEQUENCES else OWN[name])
     bare = set(octets.replace(b"\r\n", b"")) & set(b"\r\n\0")
     way = ways[where]
+    announced = b"BDAT %d LAST\r\n" % len(octets)
+
+    def two(cut: int) -> tuple[bytes, bytes]:
+        return b"BDAT %d\r\n%b" % (cut, octets[:cut]), b"BDAT %d LAST\r\n%b" % (len(octets) - cut, octets[cut:])
 
     async def talk() -> None:
-        async with door(starttls="offered", tls=lambda: way.server) as place:
-            for cut in way.cuts(octets):
-                first, second = octets[:cut], octets[cut:]
-                one = b"BDAT %d LAST\r\n" % len(octets)
-                two = b"BDAT %d\r\n%bBDAT %d LAST\r\n%b" % (len(first), first, len(second), second)
-                for pieces in ([one + first, second], [two], [two[:cut], two[cut:]]):
-                    async with visitor(place, heard, way.client) as client:
-                        await heard.give(client, pieces)
-                        if not bare:
-                            client.send(b"QUIT\r\n")
-                        replies = [reply for reply in await client.all_replies() if reply != "250 2.0.0"]
-                    assert replies == (["554 5.6.0"] if bare else ["221 2.0.0"]), (cut, pieces)
-                    assert place.house.messages == ([] if bare else [octets]), (cut, pieces)
+        written = [[announced + octets[:cut], octets[cut:]] for cut in way.cuts(octets)]
+        written += [list(two(cut)) for cut in way.cuts(octets)]
+        if way.client is None:
+            written += [[b"".join(two(cut))] for cut in way.cuts(octets)]
+            written += [[b"".join(two(cut))[:cut], b"".join(two(cut))[cut:]] for cut in way.cuts(octets)]
+        written += [octet_by_octet(announced + octets)]
+        written += [octet_by_octet(b"".join(two(cut))) for cut in range(len(HEAD) - 1, len(HEAD) + 4)]
+        async with way.door() as place:
+            for pieces in written:
+                async with visitor(place, heard, way) as client:
+                    await heard.give(client, pieces)
+                    if not bare:
+                        client.send(b"QUIT\r\n")
+                    replies = [reply for reply in await client.all_replies() if reply != "250 2.0.0"]
+                assert replies == (["554 5.6.0"] if bare else ["221 2.0.0"]), pieces
+                assert place.house.messages == ([] if bare else [octets]), pieces
 
     uvloop.run(talk())
 
