@@ -11,81 +11,35 @@ rule is 451 4.3.0: never a pass, never a 5xx.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from gateway.checks.check import OnError, Value
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Stage
-from gateway.policy.evaluate import Condition, Undecided, Unknown, condition
+from gateway.policy.doubt import Gap
+from gateway.policy.evaluate import Undecided, Unknown
 from gateway.policy.lists import NamedList
-from gateway.policy.outcome import ERROR, PASSED, Effect, Judgement, Need, Progress, Step, Tag, Verdict, Word
+from gateway.policy.outcome import (
+    ERROR,
+    PASSED,
+    Effect,
+    Judgement,
+    Need,
+    Progress,
+    Step,
+    Tag,
+    Verdict,
+    Word,
+)
+from gateway.policy.ready import Ready, ready
 from gateway.policy.rules import Action, Rule
-from gateway.policy.syntax import Call, Const, Items, Name, Node, walk
-from gateway.policy.vocabulary import FACTS, ON_ERROR
+from gateway.policy.vocabulary import FACTS
+from gateway.policy.walk import Ask, Deferred, Missing, Walk, answer, bites
 
 __all__ = ["ERROR", "PASSED", "Effect", "Judge", "Judgement", "Need", "Progress", "Step", "Tag", "Verdict"]
 
 _FAULT = Reply(451, "4.3.0", ("Local error; try again later",))
 _NO_FACT = Reply(451, "4.4.3", ("Temporary failure of a look-up; try again later",))
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A rule with its compiled condition, and what a failed check means for it."""
-
-    rule: Rule
-    when: Condition
-    checks: frozenset[str]  # checks whose facts `when` names
-    expects_failure: frozenset[str]  # of these: those compared with "temperror"
-
-    def blind(self, failed: Collection[str]) -> frozenset[str]:
-        """The failed checks whose facts are unknown to it."""
-        return (self.checks & frozenset(failed)) - self.expects_failure if failed else frozenset()
-
-
-def ready(rule: Rule, lists: Mapping[str, NamedList]) -> Ready:
-    """The rule, compiled."""
-    checks = frozenset(FACTS[name].check for name in rule.when.facts) - {""}
-    expected = frozenset(FACTS[name].check for name in _compared_with_temperror(rule.when.tree))
-    return Ready(rule, condition(rule.when.tree, lists), checks, expected)
-
-
-def _compared_with_temperror(tree: Node) -> set[str]:
-    names = set[str]()
-    for node in walk(tree):
-        if isinstance(node, Call) and node.function in {"_==_", "_!=_", "@in"}:
-            parts = [part for arg in node.args for part in (arg.items if isinstance(arg, Items) else (arg,))]
-            if any(isinstance(part, Const) and part.value == "temperror" for part in parts):
-                names |= {part.name.lstrip(".") for part in parts if isinstance(part, Name) and part.name in FACTS}
-    return names
-
-
-@dataclass(slots=True)
-class _Walk:
-    """One walk through the rules of a stage; the only thing here that changes, and it does not outlive `judge`."""
-
-    stage: Stage
-    facts: Mapping[str, Value]
-    failed: frozenset[str]
-    recipient: str
-    progress: Progress
-    steps: list[Step] | None
-    verdict: Verdict | None = None
-    fault: str = ""
-    reduced: dict[frozenset[str], dict[str, Value]] = field(default_factory=dict)
-
-    def note(self, rule: Rule, word: Word, why: str = "") -> None:
-        """One more step, where somebody wants to know."""
-        if self.steps is not None:
-            self.steps.append(Step(rule.id, self.stage, word, why))
-
-    def without(self, checks: frozenset[str]) -> dict[str, Value]:
-        """The facts but those of these checks."""
-        if checks not in self.reduced:
-            self.reduced[checks] = {
-                n: v for n, v in self.facts.items() if n not in FACTS or FACTS[n].check not in checks
-            }
-        return self.reduced[checks]
 
 
 class Judge:
@@ -124,7 +78,7 @@ class Judge:
         `failed` are the names of the checks whose fact is an error. `steps`, where given, gets what became of each
         rule that was looked at.
         """
-        walk = _Walk(stage, facts, frozenset(failed), recipient or "", progress, steps)
+        walk = Walk(stage, facts, frozenset(failed), recipient or "", progress, steps)
         plain = steps is None and not walk.failed
         for one in self._stages[stage]:
             if plain and _plainly_not(one, walk):
@@ -132,26 +86,72 @@ class Judge:
             if not self._asked(one.rule, walk):
                 continue
             try:
-                judgement = self._fire(one.rule, walk) if self._applies(one, walk) else None
-            except _Missing as missing:
-                walk.note(one.rule, Word.UNKNOWN, ", ".join(sorted(missing.facts)))
-                # Asked again from the start, with the facts: nothing of this walk is kept.
-                return Judgement(Need(missing.facts, one.rule.id), progress)
-            except _Ask as ask:
+                judgement = self._one(one, walk)
+            except Missing as missing:
+                # Asked again from the start of the stage, with the facts; a replay has none.
+                return Judgement(Need(missing.facts, missing.rule or one.rule.id), walk.progress)
+            except Ask as ask:
                 return Judgement(ask.effect, progress)
-            except _Deferred as failure:
-                walk.note(one.rule, Word.WAITED, str(failure))
-                judgement = self._not_decided(one.rule, Verdict(Action.DEFER, one.rule.id, _NO_FACT), "", walk)
-            except Undecided as why:
-                judgement = self._faulty(one.rule, str(why), walk)
-            except Exception as why:
-                # A bug here must cost this mail a delay, not the gateway its life nor the sender the mail.
-                judgement = self._faulty(one.rule, f"{type(why).__name__}: {why}", walk)
             if judgement is not None:
                 return judgement
         return Judgement(walk.verdict or self._standing(stage, walk.progress), walk.progress, walk.fault)
 
-    def _asked(self, rule: Rule, walk: _Walk) -> bool:
+    def _one(self, one: Ready, walk: Walk) -> Judgement | None:
+        """One rule; a judgement where it ends the stage. Where facts lack for good, what it may do is a `Doubt`."""
+        rule, doubt, waits = one.rule, walk.progress.doubt, None
+        gap = doubt.about(rule, walk.stage) if doubt is not None else None
+        try:
+            if not self._applies(one, walk):
+                return None
+            if gap is None:
+                return self._fire(rule, walk)
+            walk.note(rule, Word.DOUBTFUL, gap.rule)
+        except Missing as missing:
+            walk.note(rule, Word.UNKNOWN, ", ".join(sorted(missing.facts)))
+            gap = gap or Gap(rule.id, missing.facts)
+            # Facts could show as well that it cannot be computed, and then the mail waits whatever the action.
+            breaks = one.fallible or one.waits(one.blind(walk.failed))
+            if doubt is None or (breaks and not rule.observe):
+                raise Missing(gap.facts, gap.rule) from None
+        except Ask:
+            raise
+        except Deferred as failure:
+            walk.note(rule, Word.WAITED, str(failure))
+            waits = self._not_decided(rule, Verdict(Action.DEFER, rule.id, _NO_FACT), "", walk)
+        except Undecided as why:
+            waits = self._faulty(rule, str(why), walk)
+        except Exception as why:
+            # A bug here must cost this mail a delay, not the gateway its life nor the sender the mail.
+            waits = self._faulty(rule, f"{type(why).__name__}: {why}", walk)
+        if gap is None:
+            return waits
+        if waits is not None:
+            raise Missing(gap.facts, gap.rule)
+        self._perhaps(rule, gap, walk)
+        return None
+
+    def _perhaps(self, rule: Rule, gap: Gap, walk: Walk) -> None:
+        """What hangs on a rule that may act and may not. Raises `Missing` where that is the verdict."""
+        doubt = walk.progress.doubt
+        assert doubt is not None
+        match rule.action:
+            case _ if rule.observe:
+                doubt = doubt.lacking(gap)
+            case Action.TAG | Action.NOTE:
+                doubt = doubt.lacking(gap)
+            case Action.EXEMPT:
+                doubt = doubt.exempting(rule.exempts, gap)
+            case Action.ACCEPT:
+                doubt = doubt.accepting(gap)
+            case Action.QUARANTINE:
+                doubt = doubt.holding(walk.stage, gap, held=walk.progress.held is not None)
+            case Action.GREYLIST | Action.LIMIT if rule.spoken <= walk.facts.keys() and not bites(rule, walk):
+                return
+            case _:
+                raise Missing(gap.facts, gap.rule)
+        walk.progress = replace(walk.progress, doubt=doubt)
+
+    def _asked(self, rule: Rule, walk: Walk) -> bool:
         progress = walk.progress
         if progress.accepted and not rule.always:
             walk.note(rule, Word.ACCEPTED, progress.accepted)
@@ -164,7 +164,7 @@ class Judge:
             return False
         return True
 
-    def _applies(self, one: Ready, walk: _Walk) -> bool:
+    def _applies(self, one: Ready, walk: Walk) -> bool:
         """The condition; where checks failed, as if their facts were unknown, unless the rule speaks of failure."""
         blind = one.blind(walk.failed)
         try:
@@ -175,19 +175,18 @@ class Judge:
         except Unknown:
             absent = frozenset(name for name in one.rule.when.facts if FACTS[name].check not in blind)
             if not absent <= walk.facts.keys():
-                raise _Missing(one.rule.needs - walk.facts.keys()) from None
-        chosen = {one.rule.on_error or ON_ERROR[check] for check in blind}
-        if OnError.DEFER in chosen:
-            raise _Deferred(", ".join(sorted(blind)))
+                raise Missing(one.rule.needs - walk.facts.keys()) from None
+        if one.waits(blind):
+            raise Deferred(", ".join(sorted(blind)))
         walk.note(one.rule, Word.IGNORED, ", ".join(sorted(blind)))
         skipped = tuple((one.rule.id, check) for check in sorted(blind))
         walk.progress = replace(walk.progress, skipped=tuple(dict.fromkeys((*walk.progress.skipped, *skipped))))
         return False
 
-    def _fire(self, rule: Rule, walk: _Walk) -> Judgement | None:
+    def _fire(self, rule: Rule, walk: Walk) -> Judgement | None:
         """Takes the action; a judgement where it ends the stage."""
         if not rule.spoken <= walk.facts.keys():
-            raise _Missing(rule.spoken - walk.facts.keys())
+            raise Missing(rule.spoken - walk.facts.keys())
         if rule.action is Action.LIMIT:
             return self._limit(rule, walk)
         if rule.action is not Action.GREYLIST or rule.observe:
@@ -221,7 +220,7 @@ class Judge:
                 pass
         return None
 
-    def _mark(self, rule: Rule, walk: _Walk) -> None:
+    def _mark(self, rule: Rule, walk: Walk) -> None:
         """Records the rule, and does what never is final."""
         progress = replace(walk.progress, fired=(*walk.progress.fired, rule.id))
         match rule.action:
@@ -237,22 +236,16 @@ class Judge:
                 pass
         walk.progress = progress
 
-    def _greylist(self, rule: Rule, walk: _Walk) -> Judgement | None:
-        outcome = dict(walk.progress.outcomes).get(rule.id)
-        if outcome is None:
-            raise _Ask(Effect(rule.id, "greylist", rule.greylist))
+    def _greylist(self, rule: Rule, walk: Walk) -> Judgement | None:
+        outcome = answer(rule, walk)
         walk.note(rule, Word.FIRED, outcome)
         if rule.id not in walk.progress.fired:
             self._mark(rule, walk)
         return self._waits(rule, outcome, walk, f"{rule.greylist.wait:g}")
 
-    def _limit(self, rule: Rule, walk: _Walk) -> Judgement | None:
+    def _limit(self, rule: Rule, walk: Walk) -> Judgement | None:
         """A limit counts in `mode: observe`, too: else nobody could tell what it would have done."""
-        subject = str(walk.facts[rule.limit.key])
-        # Who has no name shares nothing with others who have none.
-        outcome = dict(walk.progress.outcomes).get(rule.id) if subject else PASSED
-        if outcome is None:
-            raise _Ask(Effect(rule.id, "limit", rule.limit, subject))
+        outcome = answer(rule, walk)
         over = outcome not in {PASSED, ERROR}
         walk.note(rule, Word.OBSERVED if rule.observe and over else Word.FIRED, outcome)
         if rule.id not in walk.progress.fired:
@@ -262,7 +255,7 @@ class Judge:
                 walk.progress = replace(walk.progress, observed=observed)
         return None if rule.observe else self._waits(rule, outcome, walk, "1")
 
-    def _waits(self, rule: Rule, outcome: str, walk: _Walk, wait: str) -> Judgement | None:
+    def _waits(self, rule: Rule, outcome: str, walk: Walk, wait: str) -> Judgement | None:
         """The end of an effect: the sender comes again later, or the mail goes on."""
         if outcome == PASSED:
             return None
@@ -281,7 +274,7 @@ class Judge:
             return progress.held if stage is Stage.DATA else None
         return Verdict(Action.ACCEPT, progress.accepted) if progress.accepted else None
 
-    def _not_decided(self, rule: Rule, verdict: Verdict, fault: str, walk: _Walk) -> Judgement | None:
+    def _not_decided(self, rule: Rule, verdict: Verdict, fault: str, walk: Walk) -> Judgement | None:
         """A rule that nobody can decide makes the mail wait; one that only observes is noted down."""
         if not rule.observe:
             return Judgement(replace(verdict, because=rule.because), walk.progress, fault)
@@ -290,13 +283,13 @@ class Judge:
         walk.fault = walk.fault or fault
         return None
 
-    def _faulty(self, rule: Rule, why: str, walk: _Walk) -> Judgement | None:
+    def _faulty(self, rule: Rule, why: str, walk: Walk) -> Judgement | None:
         fault = f"{rule.when_position}: rule '{rule.id}': {why}"
         walk.note(rule, Word.BROKEN, why)
         return self._not_decided(rule, Verdict(Action.DEFER, rule.id, _FAULT), fault, walk)
 
 
-def _plainly_not(one: Ready, walk: _Walk) -> bool:
+def _plainly_not(one: Ready, walk: Walk) -> bool:
     """The short way past most rules: nothing failed, nothing is exempted, and the condition is false."""
     progress = walk.progress
     if one.rule.recipients is not None or progress.exempted or progress.accepted:
@@ -305,23 +298,3 @@ def _plainly_not(one: Ready, walk: _Walk) -> bool:
         return not one.when(walk.facts)
     except Exception:
         return False  # the long way says what it is
-
-
-class _Missing(Exception):  # noqa: N818 - control flow inside this file
-    """Facts that nobody has asked for yet."""
-
-    def __init__(self, facts: frozenset[str]) -> None:
-        super().__init__()
-        self.facts = facts
-
-
-class _Ask(Exception):  # noqa: N818 - control flow inside this file
-    """The state has to be asked."""
-
-    def __init__(self, effect: Effect) -> None:
-        super().__init__()
-        self.effect = effect
-
-
-class _Deferred(Exception):  # noqa: N818 - control flow inside this file
-    """A check failed, the rule cannot be decided without it, and such mail waits."""

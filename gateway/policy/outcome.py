@@ -9,10 +9,13 @@ from enum import StrEnum
 
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Stage
+from gateway.policy.doubt import Doubt
 from gateway.policy.rules import Action, Greylist, Limit
 
 #: Words that come back from an effect.
 PASSED, ERROR = "passed", "error"
+#: In a replay: nobody recorded what the effect answered.
+UNANSWERED = "unanswered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,10 @@ class Progress:
     fired: tuple[str, ...] = ()  # every rule whose action was taken, in order
     skipped: tuple[tuple[str, str], ...] = ()  # rule, the failed check for which `on_error: ignore` left it out
     outcomes: tuple[tuple[str, str], ...] = ()  # rule, outcome of its effect
+    doubt: Doubt | None = None  # in a replay: what may have happened; None: facts that lack can be asked for
 
     def with_outcome(self, rule: str, outcome: str) -> "Progress":
-        """The same after an effect: "passed", "waiting:SECONDS" or "error"."""
+        """The same after an effect: "passed", "waiting:SECONDS", "error" or "unanswered"."""
         return replace(self, outcomes=(*self.outcomes, (rule, outcome)))
 
 
@@ -113,6 +117,7 @@ class Word(StrEnum):
     WAITED = "waited"  # a check failed, and the mail must wait
     BROKEN = "broken"  # a fault in the rule: the mail must wait
     UNKNOWN = "unknown"  # it names a fact that nobody gathered
+    DOUBTFUL = "doubtful"  # its condition is true, and a rule that nobody can decide may have switched it off
     UNREACHED = "unreached"  # a final rule came first
 
 

@@ -2,8 +2,8 @@
 
 A `Scene` is everything that a verdict rests on: facts, failed checks, the answers of effects. It comes from a test
 (`tests`), from the journal (`replay`), or from a mail that `gatepost` examined (`explain`). `play` is pure: what the
-scene does not hold is named as unknown, never guessed; where only a tag, a note or a rule that observes depends on it,
-the verdict is found all the same.
+scene does not hold is named as unknown, never guessed; where the verdict is the same whatever it was, it is found all
+the same (`doubt`).
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,11 @@ from dataclasses import dataclass, field, replace
 from gateway.checks.check import Value
 from gateway.mail.terms import Stage
 from gateway.policy.cases import Case
+from gateway.policy.doubt import Doubt
 from gateway.policy.loader import Policy
-from gateway.policy.outcome import PASSED, Effect, Need, Progress, Step, Verdict, Word
-from gateway.policy.rules import EFFECTS, FINAL, Action
+from gateway.policy.outcome import PASSED, UNANSWERED, Effect, Need, Progress, Step, Verdict
 from gateway.policy.vocabulary import FACTS, RECIPIENT_FACTS, SIZE
 
-#: Actions without which the verdict may be another; what depends on the others is only told.
-_DECIDING = FINAL | EFFECTS | {Action.EXEMPT}
 #: Every effect lets the mail go on.
 PASSES = {"greylist": PASSED, "limit": PASSED}
 
@@ -100,9 +98,9 @@ def of_case(case: Case) -> Scene:
 
 def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
     """All stages in order, as the pipeline would ask them. `steps` gets the walk through the rules."""
-    progress, verdict, fault = Progress(), None, ""
-    unknown = dict[str, None]()
-    left_out = dict[str, str]()
+    doubt = Doubt()
+    progress, fault = Progress(doubt=doubt), ""
+    verdict: Verdict | None = None
     early: Mapping[str, Value] = {**scene.facts, **scene.own}
     late: Mapping[str, Value] = scene.facts if scene.size is None else {**scene.facts, SIZE: scene.size}
     stage = Stage.CONNECT
@@ -114,31 +112,23 @@ def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
         while True:
             walk: list[Step] | None = None if steps is None else []
             judged = policy.judge(stage, facts, progress, recipient, scene.failed, walk)
-            match judged.outcome:
-                case Effect() as effect:
-                    answer = effect.answer(scene.outcomes) or scene.otherwise.get(effect.kind)
-                    if answer:
-                        progress = progress.with_outcome(effect.rule, answer)
-                        continue
-                    missing, rule = [f"the answer to {effect.label}"], effect.rule
-                case Need(facts=names, rule=rule):
-                    missing = sorted(names)
-                case _:
-                    break
-            unknown.update(dict.fromkeys(missing))
-            asked = policy.rule(rule)
-            if asked is None or (asked.action in _DECIDING and not asked.observe):
-                if steps is not None and walk is not None:
-                    steps += walk
-                return Run(verdict, stage, judged.progress, fault, tuple(unknown), rule)
-            # The rule decides nothing: the walk goes on without it.
-            left_out[rule] = ", ".join(missing)
-            progress = replace(progress, exempted=progress.exempted | {rule})
-        if steps is not None and walk is not None:
-            steps += [replace(s, word=Word.UNKNOWN, why=left_out[s.rule]) if s.rule in left_out else s for s in walk]
-        progress, fault = judged.progress, fault or judged.fault
-        if isinstance(judged.outcome, Verdict):
-            verdict = judged.outcome
-            if verdict.final:
+            if not isinstance(judged.outcome, Effect):
                 break
-    return Run(verdict, min(stage, scene.until), progress, fault, tuple(unknown))
+            effect = judged.outcome
+            answer = effect.answer(scene.outcomes) or scene.otherwise.get(effect.kind) or UNANSWERED
+            progress = progress.with_outcome(effect.rule, answer)
+        if steps is not None and walk is not None:
+            steps += walk
+        progress, fault = judged.progress, fault or judged.fault
+        doubt = progress.doubt or doubt
+        match judged.outcome:
+            case Need(facts=names, rule=rule):
+                return Run(verdict, stage, progress, fault, (*doubt.missing, *sorted(names)), rule)
+            case Verdict() as found:
+                verdict = found
+                if found.final:
+                    return Run(verdict, stage, progress, fault, doubt.missing)
+    stage = min(stage, scene.until)
+    if doubt.held is not None:
+        return Run(verdict, stage, progress, fault, (*doubt.missing, *sorted(doubt.held.facts)), doubt.held.rule)
+    return Run(verdict, stage, progress, fault, doubt.missing)

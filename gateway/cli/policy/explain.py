@@ -44,6 +44,7 @@ _SHOWN = {
     Word.WAITED: "WAITS",
     Word.BROKEN: "BROKEN",
     Word.UNKNOWN: "unknown",
+    Word.DOUBTFUL: "doubtful",
     Word.UNREACHED: "not asked",
 }
 _WHY = {
@@ -56,6 +57,7 @@ _WHY = {
     Word.WAITED: "the check {} failed, and the rule cannot be decided without it (on_error: defer)",
     Word.BROKEN: "{}",
     Word.UNKNOWN: "nobody gathered {}",
+    Word.DOUBTFUL: "it would act, if '{}' did not keep it from that, which could not be decided",
     Word.UNREACHED: "{}",
 }
 _VALUE = 100  # characters of a value in the table

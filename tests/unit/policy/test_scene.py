@@ -79,7 +79,7 @@ def test_a_changed_fact() -> None:
 
 def test_a_test_gives_every_fact() -> None:
     with pytest.raises(ValueError, match=r"asked for spf.result at RCPT"):
-        run(RULES, {})
+        run(RULES, {}, "waiting")
 
 
 def test_steps() -> None:
