@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
+
 from gateway import metrics
 from gateway.clock import Clock
 from gateway.database import damaged, open_database
@@ -54,7 +56,8 @@ _INSERT = "INSERT OR REPLACE INTO entry (id, time, entry, outcome, found) VALUES
 _REMOVE = "DELETE FROM entry WHERE n IN (SELECT n FROM entry"
 _REMOVE_WORDS = """DELETE FROM word WHERE (n, word) IN (SELECT n, word FROM word
   WHERE n < coalesce((SELECT min(n) FROM entry), 9e18) ORDER BY n LIMIT ?)"""
-_WORD = "INSERT OR IGNORE INTO word (n, word) VALUES (?, ?)"
+#: All words of a batch, pairs in JSON: each statement hands the interpreter's lock to the event loop and waits for it.
+_WORDS = "INSERT OR IGNORE INTO word (n, word) SELECT value ->> 0, value ->> 1 FROM json_each(?)"
 #: Octets of the file, beyond which the oldest entries go.
 _FILE = 4_000_000_000
 
@@ -173,10 +176,12 @@ class Journal:
             raise Unavailable(self._failing)
         # The last of each id: the others would only be replaced.
         rows = [(entry, encode(entry), words(entry)) for entry in {entry.id: entry for entry in batch}.values()]
+        pairs: list[tuple[int | None, str]] = []
         with _transaction(self._opened()) as database:
             for entry, octets, found in rows:
                 number = database.execute(_INSERT, (entry.id, entry.time, octets, entry.outcome)).lastrowid
-                database.executemany(_WORD, [(number, word) for word in found])
+                pairs.extend((number, word) for word in found)
+            database.execute(_WORDS, (orjson.dumps(pairs),))
         if self._failing:
             log.warning("journal works again", path=str(self._path), dropped=self._lost)
             self._failing, self._lost = "", 0
@@ -257,7 +262,7 @@ class Journal:
                         entry = decode(octets)
                     except UNREADABLE:  # what nobody can read nobody searches
                         entry = Entry("", 0.0, "", "")
-                    database.executemany(_WORD, [(number, word) for word in words(entry)])
+                    database.execute(_WORDS, (orjson.dumps([(number, word) for word in words(entry)]),))
                     database.execute("UPDATE entry SET found = 1, outcome = ? WHERE n = ?", (entry.outcome, number))
         return len(rows) == _UPGRADE_SLICE
 
