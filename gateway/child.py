@@ -1,7 +1,8 @@
-"""One child process kept alive: started, watched, restarted with growing pauses, ended.
+"""One child process kept alive: started, watched, ended when it hangs, restarted with growing pauses.
 
 The exit is learned through a pidfd on the event loop: no SIGCHLD handler, no thread, no race with reused process ids.
-A child has its own process group, so that Ctrl-C at a terminal reaches the supervisor alone, which then drains.
+A child has its own process group, so that Ctrl-C at a terminal reaches the supervisor alone, which then drains. Whether
+it hangs `watchdog` judges; it is then told to leave its `trace`, and killed.
 """
 
 import asyncio
@@ -13,15 +14,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.control import Control, Message, pair
+from gateway import trace
+from gateway.control import PING, Control, Message, pair
 from gateway.log import log
+from gateway.watchdog import LIMIT_SECONDS, Silence, Step
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 30.0
 #: Seconds a child must live for its earlier deaths to be forgotten.
 STABLE = 30.0
-#: Seconds until `{"ready": true}`; a child that hangs at its start is killed and started again.
-_READY_WITHIN = 60.0
 
 
 def pause(deaths: int) -> float:
@@ -31,7 +32,7 @@ def pause(deaths: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to start: `--control-fd N` is appended. `given` descriptors are ours, closed after the start."""
+    """What to start, with `--control-fd N --trace-fd M`. `given` descriptors are ours, closed after the start."""
 
     arguments: list[str]
     inherited: tuple[int, ...] = ()
@@ -42,11 +43,16 @@ class Command:
 class Child:
     """One slot: at any time at most one process. All calls from the event loop.
 
-    `changed(child, what, message)` hears of "started", "ready", "died", and "said" (with the message).
+    `changed(child, what, message)` hears of "started", "ready", "silent", "answers", "died", and "said" (with the
+    message). `limit` is how many seconds the process may be silent.
     """
 
     def __init__(
-        self, name: str, command: Callable[[], Command], changed: Callable[["Child", str, Message], None]
+        self,
+        name: str,
+        command: Callable[[], Command],
+        changed: Callable[["Child", str, Message], None],
+        limit: float = LIMIT_SECONDS,
     ) -> None:
         self.name = name
         self.ready = False
@@ -55,10 +61,15 @@ class Child:
         self.deaths = 0  # in a row
         self.since = 0.0  # epoch seconds of the last start
         self.ended = ""  # how the last one did
+        self.silent = 0.0  # epoch seconds since when it hangs, while it does
+        self.hangs = 0  # how many were killed for it
         self.again = 0.0  # epoch seconds of the next start, while there is no process
         self.gone = asyncio.Event()  # no process, and none will be started
         self._command = command
         self._changed = changed
+        self._limit = limit
+        self._silence = Silence(limit)
+        self._trace = trace.Trace()
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
@@ -79,10 +90,12 @@ class Child:
         self.since, self._began = time.time(), self._loop.time()
         command = self._command()
         ours, theirs = pair()
+        self._trace.clear()
+        told = (theirs.fileno(), self._trace.descriptor)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own modules
-                [*command.arguments, "--control-fd", str(theirs.fileno())],
-                pass_fds=(*command.inherited, *command.given, theirs.fileno()),
+                [*command.arguments, "--control-fd", str(told[0]), "--trace-fd", str(told[1])],
+                pass_fds=(*command.inherited, *command.given, *told),
                 env={**os.environ, **command.environment},
                 stdin=subprocess.DEVNULL,
                 process_group=0,
@@ -101,8 +114,29 @@ class Child:
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._pidfd, self._exited)
         self._control = Control(ours, self._received, lambda: None)
-        self._timer = self._loop.call_later(_READY_WITHIN, self._late)
+        self._silence = Silence(self._limit)
         self._changed(self, "started", {})
+
+    def tick(self, elapsed: float) -> None:
+        """A tick of the supervisor's clock, `elapsed` seconds after the one before: see `watchdog`."""
+        if self._process is None or self._last or self._recycled:
+            return
+        silence = self._silence
+        match silence.tick(elapsed):
+            case Step.ASK:
+                self.send(PING)
+            case Step.TELL:
+                self.silent = time.time() - silence.seconds
+                log.warning("process hangs", name=self.name, pid=self.pid, seconds=silence.seconds,
+                            state=trace.state(self.pid))  # fmt: skip
+                self._changed(self, "silent", {})
+            case Step.TRACE:
+                self.signal(trace.SIGNAL)
+            case Step.KILL:
+                self.hangs += 1
+                log.error("killed, it hangs" if self.ready else "not ready in time, killed", name=self.name,
+                          pid=self.pid, seconds=silence.seconds, state=trace.state(self.pid))  # fmt: skip
+                self.signal(signal.SIGKILL)
 
     def send(self, message: Message, descriptor: int | None = None) -> bool:
         """Tells the process something; False when there is none or it does not read."""
@@ -141,17 +175,22 @@ class Child:
     def _received(self, message: Message, descriptor: int | None) -> None:
         if descriptor is not None:
             os.close(descriptor)  # children have none to give
-        if message.get("ready"):
-            self._stop_timer()
+        if "pong" in message:
+            self._answered()
+        elif message.get("ready"):
+            self._silence.answered()
             self.ready = self.ever_ready = True
             self._changed(self, "ready", message)
         else:
             self._changed(self, "said", message)
 
-    def _late(self) -> None:
-        self._timer = None
-        log.error("not ready in time, killed", name=self.name, pid=self.pid, seconds=_READY_WITHIN)
-        self.signal(signal.SIGKILL)
+    def _answered(self) -> None:
+        seconds = self._silence.seconds
+        self._silence.answered()
+        if self.silent:
+            self.silent = 0.0
+            log.warning("process answers again", name=self.name, pid=self.pid, seconds=seconds)
+            self._changed(self, "answers", {})
 
     def _exited(self) -> None:
         assert self._process is not None
@@ -167,7 +206,7 @@ class Child:
             self._control.close()
             self._control = None
         self._stop_timer()
-        self.ready = False
+        self.ready, self.silent = False, 0.0
         lived = self._loop.time() - self._began
         self.deaths = 0 if self._recycled else 1 if lived >= STABLE else self.deaths + 1
         if self._last:
@@ -175,7 +214,8 @@ class Child:
         else:
             wait = pause(self.deaths)
             self.again = time.time() + wait
-            log.warning("process ended, will be restarted", name=self.name, pid=pid, how=how, restart_in=wait)
+            where = {"trace": lines} if (lines := self._trace.read()) else {}
+            log.warning("process ended, will be restarted", name=self.name, pid=pid, how=how, restart_in=wait, **where)
             self._timer = self._loop.call_later(wait, self.start)
         self._changed(self, "died", {"pid": pid, "how": how})
 

@@ -3,8 +3,9 @@
 A pair of AF_UNIX SEQPACKET sockets: one packet is one object, so that a descriptor belongs to its message without
 doubt. Supervisor to worker: `{"reload": REVISION}` with the descriptor of the new bundle, `{"drain": SECONDS}`; to
 the console: `{"status": {...}}`. From a child: `{"ready": true}`, `{"reloaded": REVISION}`, `{"refused": WHY}`,
-`{"drained": true}`. The end of the line means that the other side is gone: a child then drains and exits, so the
-death of the supervisor leaves no orphans. Used by supervisor, worker and console.
+`{"drained": true}`. Supervisor to either: `{"ping": true}`, which the other end itself answers `{"pong": true}`: who
+does so has an event loop that turns. The end of the line means that the other side is gone: a child then drains and
+exits, so the death of the supervisor leaves no orphans. Used by supervisor, worker and console.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ Message = dict[str, object]
 
 #: Octets of one message; well below a socket's buffer, so that one always fits.
 LIMIT = 64_000
+#: What the supervisor asks, and what a `Control` answers.
+PING: Message = {"ping": True}
+PONG: Message = {"pong": True}
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -34,8 +38,8 @@ def cut(text: str, most: int = 4000) -> str:
 class Control:
     """One end, driven by the running event loop.
 
-    `received(message, descriptor)` is called for each message; the descriptor (or `None`) then belongs to the
-    callee. `closed()` is called once, when the other side is gone, not after our own `close()`.
+    `received(message, descriptor)` is called for each message but a ping; the descriptor (or `None`) then belongs to
+    the callee. `closed()` is called once, when the other side is gone, not after our own `close()`.
     """
 
     def __init__(
@@ -98,4 +102,7 @@ class Control:
             return
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
+        if message == PING and not descriptors:
+            self.send(PONG)
+            return
         self._received(message, descriptors[0] if descriptors else None)

@@ -22,6 +22,7 @@ from pathlib import Path
 BACKLOG = 512
 _METRICS = "gatepost-metrics-"
 _YOUNG = 60.0  # seconds
+_EAR_SECONDS = 0.1  # for what is said again in a second
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
@@ -114,12 +115,19 @@ def _sweep(folder: Path) -> None:
     MetricsFolder(folder).remove()  # BlockingIOError: it is in use
 
 
-def notify(state: str) -> None:
-    """Tells systemd (Type=notify), when it is there."""
+def notify(state: str, seconds: float | None = None) -> None:
+    """Tells systemd (Type=notify), when it is there. Waits `seconds` for one that does not read, `None`: for ever."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+            line.settimeout(seconds)
             line.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def alive() -> None:
+    """Tells systemd that we turn, where the unit wants to know (`WatchdogSec=`; sd_watchdog_enabled(3))."""
+    if os.environ.get("WATCHDOG_USEC") and os.environ.get("WATCHDOG_PID") in {None, "", str(os.getpid())}:
+        notify("WATCHDOG=1", _EAR_SECONDS)
 
 
 def _why(error: OSError) -> str:

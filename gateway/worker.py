@@ -21,6 +21,7 @@ import orjson
 import uvloop
 
 from gateway import log as logging
+from gateway import trace
 from gateway.build import Plan, build, plan, resolver_of, settings_of
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config
@@ -262,8 +263,11 @@ def main() -> int:
     parser.add_argument("--row", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--control-fd", type=int)
+    parser.add_argument("--trace-fd", type=int)
     said = parser.parse_args()
     logging.configure()
+    if said.trace_fd is not None:
+        trace.left_in(said.trace_fd)
     if said.check:
         return check(said.config, said.bundle_fd, tested=said.tested)
     listening = [(int(index), int(number)) for index, number in (w.split(":") for w in said.listen_fds.split(","))]

@@ -34,7 +34,7 @@ _STATUS_SECONDS = 5.0
 def status(config: ConfigOption = _DEFAULT, socket: SocketOption = None, as_json: JsonOption = False) -> None:
     """Print whether the gateway runs and how: workers, policy revision, last reload.
 
-    Exit status 1 when it does not run, a worker is missing, or the last reload was refused.
+    Exit status 1 when it does not run, a worker is missing or hangs, or the last reload was refused.
 
     Example: gatepost status -c /etc/gatepost/gatepost.yaml
     """
@@ -137,11 +137,13 @@ def _described(told: Message, workers: list[dict[str, object]], reload: dict[str
 
 
 def _worker(worker: dict[str, object], now: float) -> str:
-    state = "ready" if worker["ready"] else "starting"
+    state = "ready" if worker["ready"] else "not ready" if worker.get("silent") else "starting"
     told = f"{worker['row']}: pid {worker['pid']}, {state}, for {span(now - _number(worker['since']))}"
+    if worker.get("silent"):
+        told += f"; hangs, silent since {moment(_number(worker['silent']))}: the log will say where"
     if not worker["pid"]:
         told = f"{worker['row']}: not there, will be started again in {span(max(_number(worker['again']) - now, 0.0))}"
-    if not worker["ready"] and worker["deaths"]:
+    if not worker["ready"] and not worker.get("silent") and worker["deaths"]:
         told += f"; died {worker['deaths']} times in a row, the last time with {worker['ended']}: the log says why"
     return told
 

@@ -13,6 +13,7 @@ import time
 import uvicorn
 
 from gateway import log as logging
+from gateway import trace
 from gateway.console.app import Status, application
 from gateway.control import Control, Message
 
@@ -22,8 +23,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="gateway.console")
     parser.add_argument("--bind-fd", type=int, required=True)
     parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--trace-fd", type=int, required=True)
     options = parser.parse_args()
     logging.configure()
+    trace.left_in(options.trace_fd)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(options.bind_fd, options.control_fd))
 

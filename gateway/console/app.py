@@ -1,8 +1,8 @@
 """What the admin address answers: `/health`, `/metrics`, and a plain page for people. Reading only.
 
 `/health` is 200 while at least one worker takes mail and 503 when none does or a drain has begun, so that a load
-balancer may ask it. `status` says more: `ok`; `degraded` (a worker is missing, or the last reload was refused and the
-old configuration stays); `down`. Nothing of any mail is here, and every word is escaped. The address has no
+balancer may ask it. `status` says more: `ok`; `degraded` (a worker is missing or hangs, or the last reload was refused
+and the old configuration stays); `down`. Nothing of any mail is here, and every word is escaped. The address has no
 authentication: it is for loopback or a management network.
 """
 
@@ -84,16 +84,22 @@ def rendered(said: Status) -> str:
     rows: list[tuple[str, object]] = [
         ("Workers ready", f"{said['ready']} of {len(workers)}"),
         ("Worker restarts", said.get("restarts", 0)),
+        *((f"Worker {worker.get('row')}", f"hangs, silent since {_moment(worker['silent'])}")
+          for worker in workers if worker.get("silent")),
         ("Uptime", f"{said['uptime']} s"),
         ("Policy revision", said.get("revision", "")),
         ("Listening", ", ".join(str(each) for each in cast("list[object]", said.get("listening", [])))),
         ("Draining", "yes" if said.get("draining") else "no"),
         ("Last reload", "fine" if reload.get("ok", True) else "refused, the old configuration stays"),
-        ("", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at)) if isinstance(at, int | float) else ""),
-    ]
+        ("", _moment(at)),
+    ]  # fmt: skip
     table = "".join(f"<tr><th>{html.escape(name)}<td>{html.escape(str(value))}" for name, value in rows)
     error = f"<pre>{html.escape(str(reload['error']))}</pre>" if reload.get("error") else ""
     return _PAGE.format(status=said["status"], rows=table, error=error)
+
+
+def _moment(at: object) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at)) if isinstance(at, int | float) else ""
 
 
 class _Supervisor(Collector):
@@ -109,6 +115,8 @@ class _Supervisor(Collector):
         yield GaugeMetricFamily("gatepost_workers_ready", "Workers that take mail.", value=ready)
         restarts = cast("float", self._said.get("restarts", 0))
         yield CounterMetricFamily("gatepost_worker_restarts", "Workers that died and were replaced.", value=restarts)
+        hangs = cast("float", self._said.get("hangs", 0))
+        yield CounterMetricFamily("gatepost_worker_hangs", "Workers that were killed because they hung.", value=hangs)
         reloads = CounterMetricFamily("gatepost_reloads", "Reloads by outcome.", labels=["outcome"])
         for outcome, count in cast("dict[str, float]", self._said.get("reloads", {})).items():
             reloads.add_metric([outcome], count)

@@ -118,12 +118,22 @@ def site(directory: Path, backend_port: int, authority: TestCa | None = None, **
     return made
 
 
-class Gateway:
-    """The running process. Its log lines are collected as they come, parsed."""
+#: What `gatepost serve` runs, with another limit for a worker's silence.
+_IMPATIENT = """
+import sys
+from pathlib import Path
+from gateway.supervisor import run
+sys.exit(run(Path(sys.argv[1]), silence=float(sys.argv[2])))
+"""
 
-    def __init__(self, file: Path) -> None:
+
+class Gateway:
+    """The running process. Its log lines are collected as they come, parsed. `silence`: seconds, else the usual."""
+
+    def __init__(self, file: Path, silence: float | None = None) -> None:
+        serve = ["-m", "gateway.cli.main", "serve", "-c", str(file)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli.main", "serve", "-c", str(file)],
+            [sys.executable, *(serve if silence is None else ["-c", _IMPATIENT, str(file), str(silence)])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -237,10 +247,10 @@ class Gateway:
 
 
 @contextmanager
-def serving(site: Site) -> Iterator[Gateway]:
+def serving(site: Site, silence: float | None = None) -> Iterator[Gateway]:
     """The site's gateway, running; ended whatever happens."""
     site.write()
-    gateway = Gateway(site.file)
+    gateway = Gateway(site.file, silence)
     try:
         yield gateway
     finally:

@@ -1,21 +1,26 @@
 """A worker without mail, for the tests of the supervisor: keeps its promises on the control line, or breaks them.
 
 The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": [row, ...],
-"hang": PATH, "warning": "..."}. The bundle is a copy of it. Accepted connections are told the worker's row, process id
-and bundle.
+"hang": PATH, "warning": "...", "stuck": [PATH, "python" | "C"]}. Who can remove the file of `stuck` hangs once it is
+ready, in a loop of Python or in C with the interpreter's lock. The bundle is a copy of it. Accepted connections are
+told the worker's row, process id and bundle.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import re
 import selectors
 import socket
 import sys
 
+from gateway import trace
+
 parser = argparse.ArgumentParser()
 for name in ("--config", "--listen-fds"):
     parser.add_argument(name)
-for name in ("--bundle-fd", "--census-fd", "--row", "--workers", "--control-fd"):
+for name in ("--bundle-fd", "--census-fd", "--row", "--workers", "--control-fd", "--trace-fd"):
     parser.add_argument(name, type=int)
 parser.add_argument("--check", action="store_true")
 parser.add_argument("--tested", action="store_true")
@@ -62,7 +67,22 @@ def say(**message: object) -> None:
     control.send(json.dumps(message).encode())
 
 
+def loop_for_ever() -> None:
+    while True:
+        pass
+
+
+def match_for_ever() -> None:
+    re.match("(a*)*b", "a" * 60)
+
+
+trace.left_in(options.trace_fd)
 say(ready=True)
+if "stuck" in bundle:
+    file, where = bundle["stuck"]
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(file)
+        (match_for_ever if where == "C" else loop_for_ever)()
 while True:
     for key, _ in selector.select():
         if key.fileobj is not control:
@@ -86,6 +106,8 @@ while True:
                 continue
             bundle = offered
             say(reloaded=message["reload"])
+        elif "ping" in message:
+            say(pong=True)
         elif "drain" in message and not bundle.get("deaf"):
             say(drained=True)
             sys.exit(0)

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 
-from gateway.control import LIMIT, Control, Message, pair
+from gateway.control import LIMIT, PING, PONG, Control, Message, pair
 
 
 class End:
@@ -79,5 +79,16 @@ def test_a_message_too_long_or_a_peer_that_does_not_read_is_told() -> None:
         assert 0 < sent < 1000
         for _number in range(sent):
             assert await right.came.get()
+
+    with_both(test)
+
+
+def test_a_ping_is_answered_by_the_line_itself_and_told_to_nobody() -> None:
+    async def test(left: End, right: End, _: socket.socket) -> None:
+        assert left.control.send(PING)
+        assert left.control.send({"drain": 1})
+        assert await right.came.get() == ({"drain": 1}, None)
+        assert await left.came.get() == (PONG, None)
+        assert right.came.empty()
 
     with_both(test)

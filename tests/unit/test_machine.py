@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import machine
-from gateway.machine import CannotListen, MetricsFolder, bound, notify, split, spoken
+from gateway.machine import CannotListen, MetricsFolder, alive, bound, notify, split, spoken
 
 
 def has_ipv6() -> bool:
@@ -101,6 +101,43 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     notify("READY=1")  # nobody listens any more: no matter
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "heard"),
+    [("60000000", str(os.getpid()), True), ("60000000", None, True), (None, None, False), ("60000000", "1", False)],
+)
+def test_systemd_hears_that_we_turn_where_it_wants_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usec: str | None, pid: str | None, heard: bool
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(tmp_path / "notify"))
+        ear.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        for name, value in (("WATCHDOG_USEC", usec), ("WATCHDOG_PID", pid)):
+            monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+        alive()
+        if heard:
+            assert ear.recv(100) == b"WATCHDOG=1"
+        else:
+            with pytest.raises(BlockingIOError):
+                ear.recv(100)
+
+
+def test_a_systemd_that_does_not_read_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as us,
+    ):
+        ear.bind(str(tmp_path / "notify"))
+        us.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                us.sendto(b"x", str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        alive()
 
 
 def test_limits_and_privileges_are_asked_for_without_fuss() -> None:

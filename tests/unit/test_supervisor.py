@@ -32,16 +32,17 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from gateway.supervisor import run
-sys.exit(run(Path(sys.argv[1]), worker=(sys.executable, sys.argv[2]), patience=float(sys.argv[3])))
+worker = (sys.executable, sys.argv[2])
+sys.exit(run(Path(sys.argv[1]), worker=worker, patience=float(sys.argv[3]), silence=float(sys.argv[4])))
 """
 
 
 class Running:
     """A supervisor as a process, and its log lines."""
 
-    def __init__(self, config: Path, patience: float) -> None:
+    def __init__(self, config: Path, patience: float, silence: float) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(config), str(WORKER), str(patience)],
+            [sys.executable, "-c", PROGRAM, str(config), str(WORKER), str(patience), str(silence)],
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
         )
@@ -96,9 +97,15 @@ def config(tmp_path: Path) -> Path:
 def start(config: Path) -> Iterator[Start]:
     running: list[Running] = []
 
-    def begin(patience: float = 10.0, *, summary: dict[str, object] | None = None, **bundle: object) -> Running:
+    def begin(
+        patience: float = 10.0,
+        *,
+        silence: float = 60.0,
+        summary: dict[str, object] | None = None,
+        **bundle: object,
+    ) -> Running:
         write(config, summary=summary, **bundle)
-        running.append(Running(config, patience))
+        running.append(Running(config, patience, silence))
         return running[-1]
 
     yield begin
@@ -171,6 +178,44 @@ def test_a_dead_worker_is_replaced_and_its_census_row_is_zero(start: Start) -> N
     assert ended["how"] == "SIGKILL"
     supervisor.event("process ready")
     assert ask(address)["pid"] != dead["pid"]
+
+
+@pytest.mark.parametrize(("where", "line"), [("python", "in loop_for_ever"), ("C", "in match_for_ever")])
+def test_a_worker_that_hangs_says_where_and_is_replaced(start: Start, tmp_path: Path, where: str, line: str) -> None:
+    socket_file, file = tmp_path / "gatepost.sock", tmp_path / "one of them"
+    file.touch()
+    supervisor = start(silence=3.0, stuck=[str(file), where], summary={"control": str(socket_file)})
+    address = supervisor.event("listening")["address"]
+    hangs = supervisor.event("process hangs")
+    assert hangs["state"] == "R (running)"
+    stuck = [worker for worker in told(socket_file, "status")["workers"] if worker["pid"] == hangs["pid"]]  # type: ignore[attr-defined]
+    assert (stuck[0]["ready"], stuck[0]["silent"] > 0) == (False, True)
+    assert "not ready" in (said := running._worker(stuck[0], time.time()))
+    assert "hangs, silent since 20" in said
+    assert ask(address)["pid"] != hangs["pid"]
+    assert supervisor.event("killed, it hangs")["pid"] == hangs["pid"]
+    ended = supervisor.event("process ended, will be restarted")
+    assert ended["how"] == "SIGKILL"
+    assert any(line in each for each in ended["trace"]), ended  # type: ignore[attr-defined]
+    supervisor.event("process ready")
+    status = told(socket_file, "status")
+    assert (status["hangs"], status["restarts"]) == (1, 1)
+    assert [(worker["ready"], worker["silent"]) for worker in status["workers"]] == [(True, 0.0)] * 2  # type: ignore[attr-defined]
+
+
+def test_a_stopped_worker_that_goes_on_in_time_stays(start: Start) -> None:
+    supervisor = start(silence=5.0)
+    address = supervisor.event("listening")["address"]
+    supervisor.event("process ready", 2)
+    pid = int(str(ask(address)["pid"]))
+    os.kill(pid, signal.SIGSTOP)
+    hangs = supervisor.event("process hangs")
+    assert (hangs["pid"], hangs["state"]) == (pid, "T (stopped)")
+    os.kill(pid, signal.SIGCONT)
+    assert supervisor.event("process answers again")["pid"] == pid
+    supervisor.process.send_signal(signal.SIGTERM)
+    assert supervisor.ended() == 0
+    assert not any("process ended" in each for each in supervisor.lines)
 
 
 def test_workers_that_never_start_end_it_with_1(start: Start) -> None:

@@ -16,6 +16,7 @@ GOOD: Status = {
     "listening": ["[::]:25"],
     "workers": [{"row": 0, "pid": 7, "ready": True}, {"row": 1, "pid": 8, "ready": True}],
     "restarts": 2,
+    "hangs": 1,
     "reloads": {"accepted": 3, "refused": 1},
     "last_reload": {"ok": True, "at": 150.0, "error": ""},
 }
@@ -93,6 +94,7 @@ def test_metrics_of_the_supervisor(tmp_path: Path) -> None:
             "gatepost_workers 2.0",
             "gatepost_workers_ready 2.0",
             "gatepost_worker_restarts_total 2.0",
+            "gatepost_worker_hangs_total 1.0",
             'gatepost_reloads_total{outcome="refused"} 1.0',
             "gatepost_last_reload_ok 1.0",
         ):
@@ -106,3 +108,12 @@ def test_a_counter_file_that_is_being_made_is_no_crash(tmp_path: Path) -> None:
 
 def test_judging_survives_anything_missing() -> None:
     assert judged({"workers": [{}]}, 1.0)["status"] == "down"
+
+
+def test_the_page_tells_of_a_worker_that_hangs() -> None:
+    hanging: Status = {"row": 1, "pid": 8, "ready": False, "silent": 60.0}
+    said = GOOD | {"workers": [{"row": 0, "pid": 7, "ready": True, "silent": 0.0}, hanging]}
+    assert json.loads(ask("/health", said)[1])["status"] == "degraded"
+    body = ask("/", said)[1]
+    assert "<th>Worker 1<td>hangs, silent since 1970-01-01 00:01:00 UTC" in body
+    assert "Worker 0" not in body
