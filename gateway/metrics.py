@@ -72,6 +72,7 @@ _connections_refused = Labelled(
 _connections_displaced = Counter(
     "gatepost_connections_displaced", "Silent strangers sent away from a full house for a newcomer."
 )
+_troubles = Labelled(Counter("gatepost_troubles", "What strangers did that is logged in part only.", ["event"]))
 _memory_refused = Counter("gatepost_memory_refused", "Times that limits.memory left no room for a message.")
 _loop_late = Histogram(
     "gatepost_loop_late_seconds", "How late a worker's timer came: how long any client waits.", buckets=_LATE
@@ -138,6 +139,11 @@ def connection_refused(reason: str) -> None:
 def connection_displaced() -> None:
     """A silent stranger gave way to a newcomer."""
     _connections_displaced.inc()
+
+
+def trouble(event: str) -> None:
+    """A stranger did what has a line in the log, by the words of that line."""
+    _troubles.of(event).inc()
 
 
 def memory_refused() -> None:

@@ -94,7 +94,7 @@ class Connection(SMTP):
         self._wire = cast(asyncio.Transport, transport)
         self._edge.connections.add(self)
         if self._settings.implicit_tls:
-            note(self._session, self._wire)
+            note(self._session, self._wire, self._edge.strangers.troubles)
         self._work = self._edge.spawn(self._welcome())
 
     def data_received(self, data: bytes) -> None:
@@ -262,13 +262,13 @@ class Connection(SMTP):
         self._shaking = True
         if self._stranger:
             self._edge.strangers.shakes(self, self._edge.clock.monotonic())
-        wire = await upgraded(self._wire, self, self._edge.tls(), self._session)
+        wire = await upgraded(self._wire, self, self._edge.tls(), self._session, self._edge.strangers.troubles)
         if wire is None:
             self.connection_lost(None)  # neither asyncio nor uvloop tells of a connection lost in the handshake
             return False
         self._wire, self._shaking = wire, False
         self._edge.strangers.left(self)
-        note(self._session, wire)
+        note(self._session, wire, self._edge.strangers.troubles)
         self._session.helo, self._session.esmtp = "", False
         return True
 

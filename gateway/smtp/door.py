@@ -116,7 +116,8 @@ class Door:
             client.close()
             metrics.connection_refused("proxy")
             if not isinstance(why, EOFError):  # a balancer that only looks whether we are there
-                log.warning("PROXY header refused", peer=peer.ip, why=str(why) or "it did not come in time")
+                words = str(why) or "it did not come in time"
+                self._edge.strangers.troubles.tell("PROXY header refused", peer.ip, warn=True, why=words)
             return
         except BaseException:
             client.close()
@@ -147,7 +148,7 @@ class Door:
             edge.strangers.shakes(arrival, edge.clock.monotonic())
         entered = False
         try:
-            entered = await accepted(client, connection, context, caller.ip)
+            entered = await accepted(client, connection, context, caller.ip, edge.strangers.troubles)
         finally:
             edge.strangers.left(arrival)
             if not entered and connection not in edge.connections:  # else it is told of its end

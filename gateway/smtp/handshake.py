@@ -11,13 +11,18 @@ import ssl
 
 from gateway.log import log
 from gateway.mail.envelope import Session
+from gateway.smtp.troubles import Troubles
 
 HANDSHAKE_SECONDS = 30.0
 SHUTDOWN_SECONDS = 3.0
 
 
 async def upgraded(
-    wire: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext | None, session: Session
+    wire: asyncio.Transport,
+    protocol: asyncio.Protocol,
+    context: ssl.SSLContext | None,
+    session: Session,
+    troubles: Troubles,
 ) -> asyncio.Transport | None:
     """The same connection inside TLS; `None` when that failed, and then the old transport is aborted.
 
@@ -38,9 +43,9 @@ async def upgraded(
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             )
     except OSError as why:  # SSLError, and all that a lost connection raises
-        log.info("TLS handshake failed", session=session.id, client=session.client_ip, why=str(why))
+        troubles.tell("TLS handshake failed", session.client_ip, session=session.id, why=_why(why))
     except asyncio.CancelledError:  # by `give_way`; to abort the transport would be told to nobody
-        log.info("TLS handshake gave way", session=session.id, client=session.client_ip)
+        troubles.tell("TLS handshake gave way", session.client_ip, session=session.id)
         if (task := asyncio.current_task()) is not None:
             task.uncancel()
     except Exception:  # the loop's own trouble must not leave a connection that nobody watches
@@ -49,7 +54,9 @@ async def upgraded(
     return None
 
 
-async def accepted(client: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext | None, ip: str) -> bool:
+async def accepted(
+    client: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext | None, ip: str, troubles: Troubles
+) -> bool:
     """Gives a new socket to `protocol`, after the handshake where there is a context. False when that failed."""
     seconds = None if context is None else HANDSHAKE_SECONDS
     try:
@@ -61,23 +68,29 @@ async def accepted(client: socket.socket, protocol: asyncio.Protocol, context: s
             ssl_shutdown_timeout=None if context is None else SHUTDOWN_SECONDS,
         )
     except OSError as why:
-        log.info("connection failed" if context is None else "TLS handshake failed", client=ip, why=str(why))
+        troubles.tell("connection failed" if context is None else "TLS handshake failed", ip, why=_why(why))
         client.close()
         return False
     return True
 
 
-def note(session: Session, wire: asyncio.Transport) -> None:
+def _why(fault: OSError) -> str:
+    """What is known of it: a client that only goes raises an error without a word."""
+    return str(fault) or "the client went"
+
+
+def note(session: Session, wire: asyncio.Transport, troubles: Troubles) -> None:
     """Writes into the session what TLS says of the connection: version, cipher suite, the client's certificate."""
     secured = wire.get_extra_info("ssl_object")
     session.tls, session.cipher = secured.version() or "TLS", (secured.cipher() or ("",))[0]
     # Only listeners that ask have it: `clientauth` is loaded for them alone.
     session.certificate = shown = getattr(secured, "client_certificate", None)
     if shown is not None:
-        log.info(
+        troubles.tell(
             "client certificate",
+            session.client_ip,
+            about=shown.fingerprint,
             session=session.id,
-            client=session.client_ip,
             fingerprint=shown.fingerprint,
             names=list(shown.names),
             fault=shown.fault,

@@ -108,6 +108,7 @@ class Edge:
             for connection in list(self.connections):
                 connection.evict()
             await self._deserted()
+        self.strangers.troubles.look(ends=True)
         for timer in (self._timer, self._heart):
             if timer is not None:
                 timer.cancel()
@@ -150,7 +151,7 @@ class Edge:
         return Visit(
             session,
             self.handler,
-            self.strangers.harvest,
+            self.strangers,
             largest=self.settings.rules.message,
             room=partial(self.room, ip=session.client_ip),
             pause=self._hold,
@@ -210,6 +211,7 @@ class Edge:
         try:
             self.sweep()
             self._ebb.look()
+            self.strangers.troubles.look()
         except Exception:  # one connection's bug must not end the deadlines of all
             log.exception("sweep crashed")
         times = self.settings.deadlines

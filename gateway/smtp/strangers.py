@@ -1,4 +1,5 @@
-"""What a worker knows of strangers, at all its listeners: whom it waits for, and who guesses recipients.
+"""What a worker knows of strangers, at all its listeners: whom it waits for, who guesses recipients,
+what was logged of them.
 
 One for all of them, because `limits.connections` is: who fills the house at the IPv6 listener, or at port 465, must
 not shut the others. Used by `server`; made by `worker`.
@@ -8,6 +9,7 @@ from typing import Protocol
 
 from gateway import metrics
 from gateway.smtp.harvest import Harvest
+from gateway.smtp.troubles import Troubles
 
 SILENCE_SECONDS = 1.0  # after which a stranger gives way to a newcomer when the house is full
 #: The same for one in a TLS handshake: there we may be the slow ones.
@@ -26,6 +28,7 @@ class Strangers:
 
     def __init__(self) -> None:
         self.harvest = Harvest()
+        self.troubles = Troubles()
         self._silent: dict[Guest, float] = {}  # the longest silent first; since when
         self._shaking: dict[Guest, float] = {}  # likewise those whose TLS handshake is under way
 

@@ -13,7 +13,7 @@ from gateway.mail.envelope import Envelope, Recipient, Session, Transaction
 from gateway.mail.message import Message
 from gateway.mail.reply import Reply, SyntaxRefused
 from gateway.smtp.handler import Handler
-from gateway.smtp.harvest import Harvest
+from gateway.smtp.strangers import Strangers
 
 _NO_ROOM = Reply(452, "4.3.1", ("No room for the message now, try again later",))
 _HARVESTER = Reply(421, "4.7.0", ("Too many unknown recipients",))
@@ -23,13 +23,13 @@ class Visit:
     """`largest` message taken, in octets; `room` says whether one of that many fits now; `pause` waits; `now` is the
     monotonic clock."""
 
-    __slots__ = ("_handler", "_harvest", "_largest", "_now", "_pause", "_room", "session", "tx")
+    __slots__ = ("_handler", "_largest", "_now", "_pause", "_room", "_strangers", "session", "tx")
 
     def __init__(
         self,
         session: Session,
         handler: Handler,
-        harvest: Harvest,
+        strangers: Strangers,
         *,
         largest: int,
         room: Callable[[int], bool],
@@ -39,7 +39,7 @@ class Visit:
         self.session = session
         self.tx: Transaction | None = None
         self._handler = handler
-        self._harvest = harvest
+        self._strangers = strangers
         self._largest = largest
         self._room = room
         self._pause = pause
@@ -68,7 +68,7 @@ class Visit:
             too_large = Reply(552, "5.3.4", (f"The limit is {self._largest} octets",))
             return self._handler.declined(self.session, envelope, too_large)
         if not self._room(envelope.declared_size):
-            log.warning("no memory for more mail", session=self.session.id, client=self.session.client_ip)
+            self._trouble("no memory for more mail")
             return self._handler.declined(self.session, envelope, _NO_ROOM)
         reply, tx = await self._handler.mail(self.session, envelope)
         if reply.accepted:
@@ -79,9 +79,9 @@ class Visit:
         """RCPT: an unknown recipient's refusal may be held back; beyond measure it is a 421."""
         assert self.tx is not None
         reply = await self._ask(self._handler.rcpt(self.tx, recipient), self.tx.id)
-        seconds = self._harvest.heard(self.session.client_ip, reply, self._now())
+        seconds = self._strangers.harvest.heard(self.session.client_ip, reply, self._now())
         if seconds is None:
-            log.warning("recipients are guessed", session=self.session.id, client=self.session.client_ip)
+            self._trouble("recipients are guessed")
             return _HARVESTER
         if seconds:
             await self._pause(seconds)
@@ -118,6 +118,10 @@ class Visit:
             self._handler.disconnected(self.session)
         except Exception:
             log.exception("handler failed", id=self.session.id)
+
+    def _trouble(self, event: str) -> None:
+        session = self.session
+        self._strangers.troubles.tell(event, session.client_ip, warn=True, session=session.id)
 
     async def _ask(self, answer: Awaitable[Reply], name: str) -> Reply:
         try:

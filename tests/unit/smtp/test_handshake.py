@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from structlog.testing import capture_logs
 
+from gateway import metrics
 from gateway.files import DiskFiles
 from gateway.mail.envelope import Session
 from gateway.smtp import handshake
 from gateway.smtp.events import Rules
 from gateway.smtp.server import Settings
+from gateway.smtp.troubles import Troubles
 from gateway.tls import server_context
 from tests.support.certificates import Node, authority, chain_file, make
 from tests.unit.smtp.conftest import Run
@@ -44,7 +47,7 @@ def test_without_client_or_certificate(run: Run, certificates: Certificates, clo
     async def talk() -> None:
         wire = Wire(closing)
         context = certificates.server if closing else None
-        assert await handshake.upgraded(wire, asyncio.Protocol(), context, SESSION) is None
+        assert await handshake.upgraded(wire, asyncio.Protocol(), context, SESSION, Troubles()) is None
         assert wire.aborted
 
     run(talk())
@@ -53,8 +56,33 @@ def test_without_client_or_certificate(run: Run, certificates: Certificates, clo
 def test_trouble_of_the_loop_is_no_lost_connection(run: Run, certificates: Certificates) -> None:
     async def talk() -> None:
         wire = Wire(closing=False)  # no transport that start_tls knows
-        assert await handshake.upgraded(wire, asyncio.Protocol(), certificates.server, SESSION) is None
+        assert await handshake.upgraded(wire, asyncio.Protocol(), certificates.server, SESSION, Troubles()) is None
         assert wire.aborted
+
+    run(talk())
+
+
+def test_a_storm_of_broken_handshakes_is_two_lines_in_the_log(
+    run: Run, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(metrics, "trouble", heard.append)
+
+    async def talk() -> None:
+        settings = Settings(Rules("mx.example.com"), implicit_tls=True)
+        async with door(settings=settings, tls=lambda: certificates.server) as place:
+            with capture_logs() as logs:
+                for _ in range(20):
+                    client = await place.connect(banner=False)
+                    client.send(b"GET / HTTP/1.0\r\n\r\n")
+                    await place.until(lambda: not place.edge.census.total())
+                    client.vanish()
+                await place.until(lambda: len(heard) == 20)
+                place.edge.strangers.troubles.look(ends=True)
+            assert [(line["event"], line.get("more", 0)) for line in logs] == [
+                ("TLS handshake failed", 0),
+                ("TLS handshake failed", 19),
+            ]
 
     run(talk())
 
