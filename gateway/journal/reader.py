@@ -13,8 +13,9 @@ from gateway.mail.terms import Unavailable
 _BUSY_SECONDS = 1.0
 _AT_ONCE = 500
 _AFTER = "SELECT n, entry FROM entry WHERE n > ? ORDER BY n LIMIT ?"
-#: The version of the file from which on there are words.
-SEARCHABLE = 2
+#: The version of the file as this gateway writes it; from the second on there are words.
+VERSION = 2
+_SEARCHABLE = 2
 
 
 class Reader:
@@ -27,8 +28,11 @@ class Reader:
         self.damaged: list[int] = []
         try:
             self._database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-            self._database.execute("SELECT n, id, time, entry FROM entry LIMIT 1").fetchone()
             self._version = int(self._database.execute("PRAGMA user_version").fetchone()[0])
+            if self._version > VERSION:
+                what = f"written by a newer version of the gateway (schema {self._version}, ours is {VERSION})"
+                raise Unavailable(f"{path}: {what}; read it with the gatepost that wrote it")
+            self._database.execute("SELECT n, id, time, entry FROM entry LIMIT 1").fetchone()
         except sqlite3.Error as error:
             raise Unavailable(f"{path}: no journal that can be read: {error}") from error
 
@@ -69,7 +73,7 @@ class Reader:
             if value:
                 where.append(clause)
                 values.append(value)
-        if self._version < SEARCHABLE:
+        if self._version < _SEARCHABLE:
             raise Unavailable("journal: of an older version; it can be searched when the gateway has written to it")
         condition = " AND ".join(where) or "1"
         statement = f"SELECT n, entry FROM entry WHERE {condition} ORDER BY n DESC LIMIT ?"  # noqa: S608 - our words

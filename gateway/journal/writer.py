@@ -16,11 +16,11 @@ from gateway.clock import Clock
 from gateway.database import damaged, open_database
 from gateway.journal.entry import UNREADABLE, Entry, decode, encode
 from gateway.journal.intents import Intents, collect
+from gateway.journal.reader import VERSION
 from gateway.journal.words import words
 from gateway.log import log
 from gateway.mail.terms import Unavailable
 
-_VERSION = 2
 # A row of `word` may outlive its entry (which a later one replaced): it finds nothing, and goes with the next older.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -269,7 +269,7 @@ class Journal:
 
 def opened(path: Path, clock: Clock, *, thorough: bool = False) -> sqlite3.Connection:
     """The journal's file, made where there is none. Raises `Unavailable`."""
-    return open_database(path, _SCHEMA, _VERSION, clock, upgrades=_UPGRADES, busy=_BUSY_SECONDS, thorough=thorough)
+    return open_database(path, _SCHEMA, VERSION, clock, upgrades=_UPGRADES, busy=_BUSY_SECONDS, thorough=thorough)
 
 
 @contextlib.contextmanager

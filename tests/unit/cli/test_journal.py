@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gateway.cli import journal as command
 from gateway.cli.shown import moment, span, visible
 from gateway.clock import ManualClock
-from gateway.journal import Entry, Journal, Spoken
+from gateway.journal import Entry, Journal, Reader, Spoken
 from gateway.mail.terms import Unavailable
 
 EVIL = "\x1b]0;owned\x07\r\n550 ok\x9b31m\u202e"
@@ -121,6 +121,19 @@ def test_tail(path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("arguments", "status"), [(["tail", "-f"], 0), (["tail"], 130)])
+def test_ctrl_c_before_tail_follows(
+    path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int
+) -> None:
+    """It may come when the last mails are just printed: -f ends well then, too."""
+
+    def interrupted(_: Reader) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "left_out", interrupted)
+    assert run(path, *arguments)[0] == status
+
+
 @pytest.mark.parametrize("arguments", [["show", "T00000000002"], ["tail"]])
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_control_characters_of_strangers_never_reach_the_terminal(
@@ -134,6 +147,16 @@ def test_control_characters_of_strangers_never_reach_the_terminal(
 def test_no_journal(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no journal there yet"):
         run(tmp_path / "none.db", "tail")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tail"], ["show", "A1"], ["search", "--rule", "x"]], ids=["tail", "show", "search"]
+)
+def test_a_journal_of_a_newer_version(path: Path, arguments: list[str]) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript("ALTER TABLE entry RENAME COLUMN n TO number; PRAGMA user_version = 3")
+    with pytest.raises(Unavailable, match=r"newer version of the gateway \(schema 3, ours is 2\); read it with the"):
+        run(path, *arguments)
 
 
 @pytest.mark.parametrize("what", ["noise", "another database", "a folder", "nothing"])
