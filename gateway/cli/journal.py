@@ -67,7 +67,9 @@ def tail(
 
     Example: gatepost journal tail -n 50 -f
     """
-    with contextlib.closing(_reader(config, journal)) as reader:
+    # Ctrl-C is how -f ends, also when it comes while the last mails are still printed.
+    ended = contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext()
+    with contextlib.closing(_reader(config, journal)) as reader, ended:
         rows = reader.numbered(count)
         last = rows[-1][0] if rows else reader.last()
         for _, entry in rows:
@@ -75,15 +77,15 @@ def tail(
         left_out(reader)
         if not follow:
             return
+        sys.stdout.flush()  # a pipe sees them now, not with the next mail
         told: dict[str, str] = {}  # an entry comes again when its mail ends: tell only what is new
-        with contextlib.suppress(KeyboardInterrupt):
-            for entry in reader.follow(last):
-                text = brief(entry)
-                if told.get(entry.id) != text:
-                    print(line(asdict(entry)) if as_json else text, flush=True)
-                told[entry.id] = text
-                if len(told) > _REMEMBERED:
-                    del told[next(iter(told))]
+        for entry in reader.follow(last):
+            text = brief(entry)
+            if told.get(entry.id) != text:
+                print(line(asdict(entry)) if as_json else text, flush=True)
+            told[entry.id] = text
+            if len(told) > _REMEMBERED:
+                del told[next(iter(told))]
 
 
 @app.command("show")

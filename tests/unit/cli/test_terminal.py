@@ -93,6 +93,7 @@ def test_ctrl_c_while_it_starts() -> None:
 
 def test_ctrl_c_while_it_works(journal: Path) -> None:
     command = words("journal tail -f -n 1 --journal {journal}", journal)
+    """Into a pipe, which sees the last mails at once."""
     # In the background of a shell the tests, and all that they start, would be deaf to Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
