@@ -10,6 +10,7 @@ from datetime import date
 
 from gateway.checks.check import OnError, Value
 from gateway.mail.terms import Stage
+from gateway.policy import cost
 from gateway.policy.evaluate import Condition, Undecided, condition
 from gateway.policy.lists import NamedList
 from gateway.policy.possible import implies, required, spelt, why_never, witness
@@ -41,6 +42,10 @@ def lint(
         if today is not None and 0 <= _days_left(rule, today) <= _SOON_DAYS:
             hint = "from the next day on no start and no reload takes it: renew or remove it before"
             yield Problem(rule.position, f"the rule '{rule.id}' expires on {rule.expires}", hint, "warning")
+        if (steps := cost.steps(rule.when.tree, lists)) > cost.LIMIT:
+            what = f"the rule '{rule.id}' may take {steps:,} steps for one mail, {cost.LIMIT:,} at most are allowed"
+            hint = "do not nest macros; 'in', 'under' and 'in_networks' look into a whole list at once"
+            yield Problem(rule.when_position, what, hint)
     yield from _never(rules, lists)
 
 
