@@ -1,4 +1,4 @@
-"""SIGKILL in the middle: what was answered 250 is in the backend's hands, whatever the moment. So it is with SIGSTOP."""
+"""SIGKILL in the middle: what was answered 250 is in the backend's hands, whatever the moment. So with SIGSTOP."""
 
 import json
 import os
