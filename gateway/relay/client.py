@@ -62,6 +62,8 @@ class Connection:
         self.answered = False
         #: The dot was handed to the transport: from here on the backend may have the mail.
         self.dot_sent = False
+        #: Cleared where BDAT has left a mail in doubt: it goes by DATA.
+        self.may_chunk = True
         self._wire = wire
 
     @classmethod
@@ -124,8 +126,10 @@ class Connection:
         untold = self._masked and "XCLIENT" not in self.features  # the next client could not be told
         if answer.response.code == 421 or untold:  # it closes now (RFC 5321 section 3.8)
             self.close()
-        elif answer.step is not Step.DOT or (self._chunking and not answer.delivered):
-            await self._reset()  # after a refused BDAT, too (RFC 3030 section 2)
+        elif answer.step is not Step.DOT:
+            await self._reset()
+        elif self.chunking and not answer.delivered:  # RFC 3030 section 2 wants it after a refused BDAT, too
+            await self._reset(written=True)
         return answer
 
     async def ask(self, mailbox: Mailbox, sender: Mailbox | None = None) -> Answer:
@@ -175,7 +179,7 @@ class Connection:
         # DATA goes with the others only for a sole recipient. With several, a backend that refuses one of them would
         # still say 354, and then there is no way to take the mail back but to break the connection: a dot would
         # deliver an empty mail to the others.
-        eager = pipelined and len(mail.recipients) == 1 and not self._chunking
+        eager = pipelined and len(mail.recipients) == 1 and not self.chunking
         data = (Step.DATA, b"DATA\r\n")
         if eager:
             steps.append(data)
@@ -184,7 +188,7 @@ class Connection:
         answer = await self._converse(steps, written=pipelined)
         if answer.response.code >= 400:
             return answer
-        if not eager and not self._chunking:
+        if not eager and not self.chunking:
             answer = await self._converse([data], written=False)
             if answer.response.code >= 400:
                 return answer
@@ -240,30 +244,45 @@ class Connection:
             self._wire.close()
 
     async def _send(self, mail: Outgoing) -> Answer:
-        held: bytes | None = None
-        for piece in mail.chunk() if self._chunking else mail.pieces():
-            if held is not None:
+        held = b""
+        for piece in mail.chunk() if self.chunking else mail.pieces():
+            if held:
                 self._wire.write(held, replies=0)
-                await self._wire.drain(self._by())
+            await self._wire.drain(self._by())  # and sees what came before it was due
             held = piece
-        assert held is not None
-        if self._wire.broken is not None:
-            raise self._wire.broken
         if mail.before_dot is not None:
             mail.before_dot(str(self.endpoint))
         self.dot_sent = True
-        self._wire.write(held, replies=1)
+        if self.chunking:
+            self._wire.write(held + b"RSET\r\n", replies=2)
+        else:
+            self._wire.write(held, replies=1)
         response = await self._wire.response()
-        if self._chunking and response.code in _NOT_KNOWN:
+        if self.chunking and response.code in _NOT_KNOWN:
             self.dot_sent = False
             raise OutOfPlace(f"CHUNKING was offered, and BDAT gets {response.code}")
-        means_yes(Step.DOT, response)
+        if means_yes(Step.DOT, response) and self.chunking:
+            await self._in_step()
         self.dot_sent = False  # answered: no doubt any more
         return Answer(Step.DOT, response)
 
+    async def _in_step(self) -> None:
+        """The reply to the RSET behind BDAT, before the one to BDAT is believed. Raises `Broken`.
+
+        With DATA nothing but 354 lets the mail out, so a reply too many before it is found out. Around BDAT all codes
+        are 250: behind a reply too many, that to the last RCPT would be taken for the one to the mail. But then the one
+        to the mail stands here, and where it is no 250 nobody hears one from us. RFC 2920 section 3.1 lets RSET follow
+        a message at once, so it costs no time; EHLO, whose reply nothing resembles, some servers refuse (503) when it
+        comes twice.
+        """
+        response = await self._wire.response()
+        if response.code != 250:
+            raise OutOfPlace(f"{response.code} in reply to RSET behind BDAT")
+
     @property
-    def _chunking(self) -> bool:
-        return "CHUNKING" in self.features
+    def chunking(self) -> bool:
+        """Whether mails go by BDAT: not where that went wrong, nor where each reply would have to be waited for."""
+        return self.may_chunk and "CHUNKING" in self.features and "PIPELINING" in self.features
 
     def _ourselves(self) -> Introduction:
         address, port = self._wire.own_address

@@ -1,12 +1,13 @@
 """What a backend offers is used, and what goes wrong with it is no worse: CHUNKING, XCLIENT, XFORWARD."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from gateway.mail.address import Mailbox
 from gateway.relay.delivery import Delivered, Refused, Unknown
-from tests.outages.backend import CLOSE, FEATURES, HANG, RESET, Action, Backend
+from tests.outages.backend import CLOSE, FEATURES, GOOD, HANG, RESET, Action, Backend
 from tests.outages.rig import OCTETS, OURS, Rig, deliver, run, transaction
 
 CHUNKING = (*FEATURES, "CHUNKING")
@@ -23,21 +24,31 @@ def mails(backend: Backend) -> list[str]:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("features", [CHUNKING, ("CHUNKING",)])
 @pytest.mark.parametrize("recipients", [1, 3])
-def test_a_mail_in_a_chunk(tmp_path: Path, features: tuple[str, ...], recipients: int, loop: str) -> None:
+def test_a_mail_in_a_chunk(tmp_path: Path, recipients: int, loop: str) -> None:
     async def test(rig: Rig) -> None:
-        backend = await rig.backend(features=features)
+        backend = await rig.backend(features=CHUNKING)
         relay = rig.relay(backend.port)
         names = [f"u{n}@example.com" for n in range(recipients)]
         for _ in range(2):
             assert isinstance(await deliver(relay, transaction(*names)), Delivered)
         assert backend.mails == [OURS + OCTETS] * 2
         assert backend.connections == 1
-        assert f"BDAT {len(OURS + OCTETS)} LAST" in backend.lines()
-        assert "DATA" not in backend.lines()
+        ends = [f"BDAT {len(OURS + OCTETS)} LAST", "RSET"]
+        assert [line for line in mails(backend) if not line.startswith(("MAIL", "RCPT"))] == ends * 2
 
     run(tmp_path, test, loop=loop)
+
+
+def test_without_pipelining_there_is_no_chunk(tmp_path: Path) -> None:
+    """A step of its own would confirm each BDAT; DATA has one."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=("CHUNKING",))
+        assert isinstance(await deliver(rig.relay(backend.port)), Delivered)
+        assert backend.lines()[-1] == "DATA"
+
+    run(tmp_path, test)
 
 
 def test_a_large_mail_in_a_chunk_without_some_fields(tmp_path: Path) -> None:
@@ -106,6 +117,116 @@ def test_in_the_middle_of_a_chunk(tmp_path: Path, act: Action) -> None:
         assert isinstance(fate, Refused)
         assert (fate.reply.code, fate.reply.status) == (451, "4.3.0" if isinstance(act, bytes) else "4.4.2")
         assert backend.mails == []
+
+    run(tmp_path, test)
+
+
+# A reply too many: the backend's 250 to one command may be taken for that to the next
+
+SURPLUS = b"250 2.0.0 once more\r\n"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("features", [CHUNKING, FEATURES, ("CHUNKING",)])
+@pytest.mark.parametrize("recipients", [1, 2])
+@pytest.mark.parametrize("step", ["mail", "rcpt"])
+@pytest.mark.parametrize("end", [GOOD, CLOSE, HANG, b"451 4.3.0 no\r\n", b"554 5.7.1 spam\r\n", b"421 4.3.2 bye\r\n"])
+def test_a_reply_too_many(
+    tmp_path: Path, step: str, end: Action, recipients: int, features: tuple[str, ...], loop: str
+) -> None:
+    """It comes with the reply to that step, and the last reply before the mail comes when the mail is on its way:
+    what is read for the verdict is none. 250 only where the backend has said it of the mail."""
+
+    async def test(rig: Rig) -> None:
+        gate = asyncio.Event()
+        names = [f"u{n}@example.com" for n in range(recipients)]
+        last = f"rcpt {names[-1]}"
+        script: dict[str, Action] = {last: (gate, GOOD), "dot": end}
+        if step == "mail":
+            script["mail"] = (GOOD, SURPLUS)
+        elif recipients == 1:
+            script[last] = (SURPLUS, gate, GOOD)
+        else:
+            script[f"rcpt {names[0]}"] = (GOOD, SURPLUS)
+        backend = await rig.backend(script, features=features)
+        relay = rig.relay(backend.port, seconds=1.0)
+
+        def on_its_way(host: str) -> None:
+            gate.set()
+
+        async def answered() -> None:  # a relay that waits for the verdict is none that took another reply for it
+            await asyncio.sleep(0.3)
+            gate.set()
+
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(answered())
+            fate = await relay.deliver("main", transaction(*names), OURS, frozenset(), before_dot=on_its_way)
+            watch.cancel()
+        if isinstance(fate, Delivered):
+            assert features == CHUNKING
+            assert backend.mails == [OURS + OCTETS]
+        else:
+            assert fate.reply.code == 451
+            # Where nobody has doubts nothing went out.
+            assert isinstance(fate, Unknown) or backend.mails == []
+        if features != CHUNKING:
+            assert isinstance(fate, Refused)
+        elif end is not GOOD:
+            assert isinstance(fate, Unknown)
+
+    run(tmp_path, test, loop=loop)
+
+
+@pytest.mark.parametrize("features", [CHUNKING, FEATURES])
+@pytest.mark.parametrize("step", ["mail", "rcpt"])
+def test_a_reply_too_many_at_once(tmp_path: Path, step: str, features: tuple[str, ...]) -> None:
+    """All in one segment: nothing of the mail goes out."""
+
+    async def test(rig: Rig) -> None:
+        said = b"250 2.1.0 ok\r\n250 2.1.0 ok\r\n"
+        backend = await rig.backend({"mail": b"", "rcpt": said + SURPLUS, "dot": HANG}, features=features)
+        fate = await deliver(rig.relay(backend.port, seconds=2.0))
+        assert isinstance(fate, Refused)
+        assert (fate.reply.code, fate.reply.status) == (451, "4.3.0")
+        assert backend.pieces == []
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"dot": (GOOD, CLOSE)},
+        {"dot": (GOOD, RESET)},
+        {"rset": b"421 4.3.2 bye\r\n"},
+        {"rset": b"500 5.5.1 what\r\n"},
+        {"rset": CLOSE},
+    ],
+)
+def test_a_backend_that_leaves_after_each_mail_leaves_one_in_doubt(tmp_path: Path, script: dict[str, Action]) -> None:
+    """It says 250 and hangs up, and never answers the RSET behind BDAT. The next mail goes by DATA."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(script, features=CHUNKING)
+        relay = rig.relay(backend.port)
+        assert isinstance(await deliver(relay), Unknown)
+        for _ in range(3):
+            assert isinstance(await deliver(relay), Delivered)
+        assert len(backend.mails) == 4
+        assert sum(line.startswith("BDAT") for line in backend.lines()) == 1
+
+    run(tmp_path, test)
+
+
+def test_a_backend_that_knows_no_bdat_gets_data(tmp_path: Path) -> None:
+    """It offers CHUNKING and refuses BDAT: one 451, and not one for every mail."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend({"dot": b"503 5.5.1 what\r\n"}, {}, features=CHUNKING)
+        relay = rig.relay(backend.port)
+        assert isinstance(await deliver(relay), Refused)
+        assert isinstance(await deliver(relay), Delivered)
+        assert backend.lines()[-1] == "DATA"
 
     run(tmp_path, test)
 

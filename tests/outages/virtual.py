@@ -105,13 +105,14 @@ class Peer(asyncio.Transport):
             said, _, octets = octets.partition(b"\r\n")
             self._body, self._due = True, int(said.split()[1])
         if self._body:
-            self._due -= len(octets)
+            behind = octets[self._due :] if self._due >= 0 else b""
+            self._due -= len(octets) - len(behind)
             self._body = self._due != 0 and not octets.endswith(b"\r\n.\r\n")
             if self._body:
                 self._swallow(self._host.steps.get("body", 0.0))
-            else:
-                self._lines.put_nowait("DOT")
-            return
+                return
+            self._lines.put_nowait("DOT")
+            octets = behind
         for line in octets.decode().splitlines():
             self._lines.put_nowait(line[:4].upper())
 
