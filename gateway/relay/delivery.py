@@ -32,6 +32,7 @@ from gateway.relay.fate import (
     InDoubt,
     Refused,
     Step,
+    Unfit,
     Unknown,
     about_us,
     passed_on,
@@ -158,12 +159,12 @@ class Relay:
                 self._idle.set()
 
     async def _deliver(self, backend: str, tx: Transaction, mail: Outgoing) -> Fate:
-        async def talk(connection: Connection) -> tuple[Answer | Reply, str]:
+        async def talk(connection: Connection) -> tuple[Answer, str]:
             _heard_by(tx)
             host = str(connection.endpoint)
             unfit = mail.unfit(connection.features)
             if unfit is not None:
-                return unfit, host
+                raise Unfit(host, unfit)
             answer = await connection.transact(mail)
             if about_us(answer.response) and answer.step is not Step.DOT:  # nothing was handed over yet
                 raise Busy(host, answer.response)
@@ -176,8 +177,6 @@ class Relay:
             return Unknown(why.reply, why.why)
         except Broken as why:
             return Refused(why.reply, why.why)
-        if isinstance(answer, Reply):
-            return Refused(answer, f"{host} does not offer what the mail needs")
         if answer.delivered:
             return Delivered(passed_on(answer.response), host)
         reply = passed_on(answer.response)

@@ -108,6 +108,14 @@ class Congested(Broken):
     reply = Reply(451, "4.4.5", ("The mail server is busy; try again later",))
 
 
+class Unfit(Broken):
+    """The host is well and offers not what this mail needs. Another one of the backend may."""
+
+    def __init__(self, host: str, reply: Reply) -> None:
+        super().__init__(f"{host} does not offer what the mail needs")
+        self.reply = reply
+
+
 class Abandoned(Broken):
     """Our client is gone and the dot not said: it never heard a 250 and sends the mail again; now it would be twice."""
 
@@ -120,6 +128,15 @@ class InDoubt(Broken):
     def __init__(self, cause: Broken) -> None:
         super().__init__(cause.why)
         self.reply = cause.reply
+
+
+def worse(one: Broken | None, other: Broken) -> Broken:
+    """Which of two hosts' failures speaks for the backend: that of trust, which an operator must see, before the
+    later one, and `Unfit` only where all hosts are: one that could not be asked may be fit, and its mail is not to
+    bounce."""
+    if isinstance(one, Untrusted) or (one is not None and isinstance(other, Unfit)):
+        return one
+    return other
 
 
 def means_yes(step: Step, response: Response) -> bool:

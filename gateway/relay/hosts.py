@@ -17,7 +17,7 @@ from gateway.log import log
 from gateway.mail.terms import Unavailable
 from gateway.relay.addresses import Addresses
 from gateway.relay.client import Connection
-from gateway.relay.fate import Abandoned, Broken, Congested, InDoubt, Lost, Unreachable, Untrusted
+from gateway.relay.fate import Abandoned, Broken, Congested, InDoubt, Lost, OutOfPlace, Unfit, Unreachable, worse
 from gateway.relay.health import Health
 from gateway.relay.pool import Bounds, Pool
 from gateway.relay.targets import Endpoint, Target, Targets
@@ -49,6 +49,9 @@ class Hosts:
         self._bounds = bounds
         self._pools: dict[Endpoint, Pool] = {}
         self._health = Health()
+        #: Those that have fallen out of step, or left a mail in doubt that went by BDAT: DATA from now on. One that
+        #: hangs up behind its 250 would leave each mail in doubt, and its sender brings it again and again.
+        self._by_data: set[Endpoint] = set()
 
     async def converse(self, deadline: float, talk: Callable[[Connection], Awaitable[T]]) -> T:
         """What `talk` makes of a connection. Raises `Broken`, and `InDoubt` when it broke after the dot.
@@ -56,7 +59,7 @@ class Hosts:
         Each host has one turn, those that are well first. Returns or raises by `deadline`, a time of the loop.
         """
         untried = list(await self._known(deadline))
-        failure: Broken = Unreachable("the backend has no hosts")
+        failure: Broken | None = None
         while untried and asyncio.get_running_loop().time() < deadline:
             began = self._clock.monotonic()
             target = min(untried, key=lambda one: self._health.ill(one.endpoint, began))
@@ -66,13 +69,14 @@ class Hosts:
             except Abandoned:
                 raise
             except Broken as why:
-                if not isinstance(why, Congested):  # a busy host is well
+                if not isinstance(why, Congested | Unfit):  # those are well
                     self._failed(target.endpoint, why.why, began)
                 if isinstance(why, InDoubt):
                     raise
-                # Trouble with trust is what an operator must see; it outlives a later host that is just down.
-                failure = failure if isinstance(failure, Untrusted) else why
-        raise failure
+                failure = worse(failure, why)
+        if untried:
+            failure = worse(failure, Unreachable("no time was left for another host"))
+        raise failure or Unreachable("the backend has no hosts")
 
     async def close(self) -> None:
         """Takes leave of all kept connections."""
@@ -91,6 +95,7 @@ class Hosts:
             if self._pools[endpoint].retired():
                 del self._pools[endpoint]
                 self._health.forget(endpoint)
+                self._by_data.discard(endpoint)
         return targets
 
     async def _talk(self, target: Target, turn: Turn, talk: Callable[[Connection], Awaitable[T]]) -> T:
@@ -99,6 +104,7 @@ class Hosts:
         while True:
             connection = await pool.take(turn, fresh=fresh)
             connection.turn, carried = turn, connection.transactions
+            connection.may_chunk = target.endpoint not in self._by_data
             try:
                 async with asyncio.timeout_at(turn.deadline):
                     outcome = await talk(connection)
@@ -106,11 +112,13 @@ class Hosts:
                 if connection.transactions > carried and self._health.healed(target.endpoint):
                     log.info("backend host is back", backend=self.name, host=str(target.endpoint))
                 return outcome
-            except Abandoned:
+            except (Abandoned, Unfit):
                 raise
             except (Broken, TimeoutError) as why:
                 broken = why if isinstance(why, Broken) else Lost("the mail server is silent")
                 log.info("backend connection broke", backend=self.name, host=str(target.endpoint), why=broken.why)
+                if connection.chunking and (connection.dot_sent or isinstance(broken, OutOfPlace)):
+                    self._by_data.add(target.endpoint)
                 if connection.dot_sent:
                     raise InDoubt(broken) from None
                 if isinstance(why, TimeoutError) or fresh or not connection.kept or connection.answered:

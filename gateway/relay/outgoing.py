@@ -47,7 +47,10 @@ class Outgoing:
         return len(self.prepended) + self.message.size - gone
 
     def unfit(self, features: Features) -> Reply | None:
-        """Why a backend with these features cannot take the mail; `None` when it can. Nothing is converted."""
+        """Why a host with these features cannot take the mail; `None` when it can. Nothing is converted."""
+        largest = features.get("SIZE", "")[:18]
+        if largest.isascii() and largest.isdecimal() and 0 < int(largest) < self.size:  # 0: no limit (RFC 1870)
+            return Reply(552, "5.3.4", ("The mail server takes no message of this size",))
         if "SMTPUTF8" not in features:
             mailboxes = [self.envelope.reverse_path, *(r.mailbox for r in self.recipients)]
             if any(m is not None and m.is_utf8 for m in mailboxes):

@@ -26,7 +26,7 @@ from gateway.mail.address import Mailbox
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Unavailable
 from gateway.relay.client import Answer, Connection
-from gateway.relay.fate import Broken, Step, Unreachable, passed_on
+from gateway.relay.fate import Broken, Step, Unfit, Unreachable, passed_on
 from gateway.relay.hosts import Hosts
 from gateway.state.store import Store, ask
 
@@ -154,14 +154,15 @@ class Recipients:
         Asked at RCPT, so that it is no surprise after the message; a kept connection knows without a word.
         """
 
-        async def offered(connection: Connection) -> bool:
-            return "SMTPUTF8" in connection.features
+        async def offered(connection: Connection) -> None:
+            if "SMTPUTF8" not in connection.features:
+                raise Unfit(str(connection.endpoint), _NO_UTF8)
 
         try:
-            takes = await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, offered)
+            await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, offered)
         except Broken as why:
             return Known(Answered.UNKNOWN, why.reply, why.why)
-        return None if takes else Known(Answered.UNKNOWN, _NO_UTF8)
+        return None
 
     async def forget(self, mailbox: Mailbox) -> None:
         """Drops what was remembered: the next RCPT meets the truth."""
@@ -177,7 +178,9 @@ class Recipients:
     async def _fly(self, mailbox: Mailbox, lifetimes: Lifetimes) -> Known:
         try:
             answer = await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, _question(mailbox))
-            return answer if isinstance(answer, Known) else await self._judged(mailbox, answer, lifetimes)
+            return await self._judged(mailbox, answer, lifetimes)
+        except Unfit as why:
+            return Known(Answered.NO, why.reply, why.why)
         except Broken as why:
             return Known(Answered.UNKNOWN, why.reply, why.why)
         finally:
@@ -243,10 +246,10 @@ class Recipients:
             return otherwise
 
 
-def _question(mailbox: Mailbox) -> Callable[[Connection], Awaitable[Answer | Known]]:
-    async def question(connection: Connection) -> Answer | Known:
+def _question(mailbox: Mailbox) -> Callable[[Connection], Awaitable[Answer]]:
+    async def question(connection: Connection) -> Answer:
         if mailbox.is_utf8 and "SMTPUTF8" not in connection.features:
-            return Known(Answered.NO, _NO_UTF8)
+            raise Unfit(str(connection.endpoint), _NO_UTF8)
         return await connection.ask(mailbox)
 
     return question

@@ -168,6 +168,66 @@ def test_a_backend_that_cannot_take_it_is_not_asked(tmp_path: Path, features: tu
     run(tmp_path, test)
 
 
+NEEDS = {
+    "SMTPUTF8": (lambda: transaction("ü@example.com", smtputf8=True), (553, "5.6.7")),
+    "8BITMIME": (lambda: transaction(octets=b"\r\n\xff\r\n"), (554, "5.6.3")),
+    "SIZE": (lambda: transaction(octets=b"\r\n" + b"x\r\n" * 1000), (552, "5.3.4")),
+}
+ALL = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 5000")
+
+
+def without(feature: str) -> tuple[str, ...]:
+    less = tuple(one for one in ALL if not one.startswith(feature))
+    return (*less, "SIZE 1000") if feature == "SIZE" else less
+
+
+@pytest.mark.parametrize("feature", NEEDS)
+def test_the_host_that_offers_what_a_mail_needs_gets_it(tmp_path: Path, feature: str) -> None:
+    """And the other one is well: it gets the next mail, on the same connection."""
+
+    async def test(rig: Rig) -> None:
+        first, second = await rig.backend(features=without(feature)), await rig.backend(features=ALL)
+        relay = rig.relay(first.port, second.port)
+        for _ in range(2):
+            assert isinstance(await deliver(relay, NEEDS[feature][0]()), Delivered)
+            assert isinstance(await deliver(relay), Delivered)
+        assert (len(first.mails), len(second.mails)) == (2, 2)
+        assert (first.connections, second.connections) == (1, 1)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("feature", NEEDS)
+@pytest.mark.parametrize("order", [0, 1])
+def test_no_host_offers_what_a_mail_needs(tmp_path: Path, feature: str, order: int) -> None:
+    """All were asked: a refusal for good. One that is down may offer it: 451."""
+
+    async def test(rig: Rig) -> None:
+        first, second = await rig.backend(features=without(feature)), await rig.backend(features=without(feature))
+        ports = [first.port, second.port][:: 1 - 2 * order]
+        relay = rig.relay(*ports)
+        mail, said = NEEDS[feature]
+        fate = await deliver(relay, mail())
+        assert isinstance(fate, Refused)
+        assert (fate.reply.code, fate.reply.status) == said
+        assert not any(line.startswith("MAIL") for line in first.lines() + second.lines())
+        await second.stop()
+        fate = await deliver(rig.relay(*ports), mail())
+        assert isinstance(fate, Refused)
+        assert (fate.reply.code, fate.reply.status) == (451, "4.4.1")
+
+    run(tmp_path, test)
+
+
+def test_a_size_that_is_no_limit(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        for size in ("SIZE", "SIZE 0", "SIZE what", "SIZE \xb2"):
+            backend = await rig.backend(features=("PIPELINING", size))
+            assert isinstance(await deliver(rig.relay(backend.port), NEEDS["SIZE"][0]()), Delivered)
+
+    run(tmp_path, test)
+
+
 def test_close_says_quit(tmp_path: Path) -> None:
     async def test(rig: Rig) -> None:
         backend = await rig.backend()

@@ -5,7 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mail.reply import Reply
-from gateway.relay.fate import InDoubt, Lost, OutOfPlace, Step, means_yes, passed_on, temporary
+from gateway.relay.fate import (
+    Broken,
+    Congested,
+    InDoubt,
+    Lost,
+    OutOfPlace,
+    Step,
+    Unfit,
+    Unreachable,
+    Untrusted,
+    means_yes,
+    passed_on,
+    temporary,
+    worse,
+)
 from gateway.relay.response import Response
 
 #: Its words about us are for the log alone.
@@ -75,3 +89,29 @@ def test_temporary_keeps_what_is_temporary() -> None:
 def test_a_doubt_has_the_reply_of_its_cause() -> None:
     assert InDoubt(Lost("x")).reply == Lost.reply
     assert InDoubt(OutOfPlace("x")).reply.status == "4.3.0"
+
+
+UNFIT = Unfit("h", Reply(553, "5.6.7", ("x",)))
+UNTRUSTED, DOWN, BUSY = Untrusted("x"), Unreachable("x"), Congested("x")
+
+
+@pytest.mark.parametrize(
+    ("failures", "heard"),
+    [
+        ([UNFIT], UNFIT),
+        ([UNFIT, UNFIT], UNFIT),
+        ([UNFIT, DOWN], DOWN),  # which may be fit
+        ([DOWN, UNFIT], DOWN),
+        ([UNFIT, BUSY, UNFIT], BUSY),
+        ([UNTRUSTED, UNFIT], UNTRUSTED),
+        ([UNFIT, UNTRUSTED, DOWN], UNTRUSTED),
+        ([UNTRUSTED, DOWN], UNTRUSTED),
+        ([DOWN, UNTRUSTED], UNTRUSTED),
+        ([DOWN, BUSY], BUSY),
+    ],
+)
+def test_of_several_hosts_one_is_heard(failures: list[Broken], heard: Broken) -> None:
+    failure: Broken | None = None
+    for one in failures:
+        failure = worse(failure, one)
+    assert failure is heard

@@ -160,6 +160,28 @@ def test_utf8_addresses(tmp_path: Path, features: tuple[str, ...], answer: str) 
 
 
 @pytest.mark.parametrize("verify", [ON, "off"])
+@pytest.mark.parametrize("up", [True, False])
+def test_the_host_that_takes_utf8_is_asked(tmp_path: Path, verify: str, up: bool) -> None:
+    """One that is down may take it: no refusal for good."""
+
+    async def test(rig: Rig) -> None:
+        first, second = await rig.backend(features=("PIPELINING",)), await rig.backend(up=up)
+        relay = rig.relay(first.port, second.port, verify=verify)
+        for mailbox in (U, Mailbox("ü", "example.com")):
+            found = await relay.known("main", transaction(sender="ü@example.org", smtputf8=True), mailbox)
+            if up:
+                assert found.reply is None
+            else:
+                assert found.reply is not None
+                assert (found.answer, found.reply.code, found.reply.status) == ("unknown", 451, "4.4.1")
+        if verify == ON:
+            found = await known(relay, Mailbox("ü", "example.com"))
+            assert found.answer == ("yes" if up else "unknown")
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("verify", [ON, "off"])
 def test_an_internationalised_mail_is_no_surprise_after_the_message(tmp_path: Path, verify: str) -> None:
     async def test(rig: Rig) -> None:
         backend = await rig.backend(features=("PIPELINING",))
