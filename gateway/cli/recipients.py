@@ -81,7 +81,7 @@ def show(
     offset: OffsetOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what is remembered of these recipients; nobody is asked.
+    """Print what is remembered of these recipients, in capitals or not; nobody is asked.
 
     Example: gatepost recipients show sue@example.com @example.com
     """
@@ -93,11 +93,13 @@ def show(
         for address, whose, key in _routed(addresses, loaded):
             if backend not in {"", whose}:
                 raise typer.BadParameter(f"{visible(address)} is for backend {whose}", param_hint="--backend")
-            row = store.recipient(whose, key, now)
-            found = found or row is not None
-            known, until = (row.known, row.until) if row else (None, None)
-            told = {"address": address, "backend": whose, "known": known, "until": until}
-            print(line(told) if as_json else _told(address, whose, row, now))
+            rows = store.recipient_list(now, backend=whose, match=key, limit=limit)
+            found = found or bool(rows)
+            for row in rows:  # as many as there are spellings
+                print(line(asdict(row)) if as_json else _told(row.address, whose, row, now))
+            if not rows:
+                told = {"backend": whose, "address": address, "known": None, "until": None}
+                print(line(told) if as_json else _told(address, whose, None, now))
     raise typer.Exit(0 if found else 1)
 
 

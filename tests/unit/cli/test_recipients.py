@@ -54,7 +54,7 @@ def test_show() -> None:
     code, said = run("show", "sue@EXAMPLE.com", "no@example.com", "else@example.com", "@example.com")
     assert code == 0
     assert re.sub(r"for 1m \d+s", "for 1m 40s", said).splitlines() == [
-        "sue@EXAMPLE.com  backend main: known, for 1m 40s",
+        "sue@example.com  backend main: known, for 1m 40s",
         "no@example.com  backend main: not known, for 1m 40s",
         "else@example.com  backend main: not asked lately",
         "@example.com  backend main: takes everybody, for 1m 40s",
@@ -66,6 +66,24 @@ def test_show() -> None:
     code, said = run("show", "--json", "else@example.com")
     assert (code, json.loads(said)["until"]) == (1, None)
     assert run("show", "--backend", "other", "sue@example.com")[0] == 2
+
+
+def test_show_in_capitals(path: Path) -> None:
+    """As `list` and `forget` do; of two spellings both are told."""
+    clock = SystemClock()
+    with contextlib.closing(SqliteStore(path, clock)) as store:
+        store.remember_recipient("main", "Sue@example.com", True, clock.now() + 100)
+        store.remember_recipient("main", "sue@example.com", False, clock.now() + 100)
+        store.remember_recipient("more", "SUE@example.com", False, clock.now() + 100)
+    code, said = run("show", "sUE@Example.COM")
+    assert code == 0
+    assert [line.partition(", for")[0] for line in said.splitlines()] == [
+        "Sue@example.com  backend main: known",
+        "sue@example.com  backend main: not known",
+    ]
+    rows = [json.loads(line) for line in run("show", "--json", "SUE@example.com")[1].splitlines()]
+    assert [(row["address"], row["known"]) for row in rows] == [("Sue@example.com", True), ("sue@example.com", False)]
+    assert run("show", "su@example.com")[0] == 1
 
 
 @pytest.mark.usefixtures("filled")
