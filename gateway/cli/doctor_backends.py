@@ -11,12 +11,11 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from cryptography import x509
 
 from gateway import tls
-from gateway.cli.doctor_finding import Finding, green, red, yellow
+from gateway.cli.doctor_finding import SOON_DAYS, Finding, days_left, ending, green, red, yellow
 from gateway.clock import Clock
 from gateway.config import Backend, Config
 from gateway.dns.resolver import Resolver
@@ -32,7 +31,6 @@ from gateway.relay.trust import fingerprints
 from gateway.relay.way import Way
 from gateway.tls import Trust
 
-_SOON_DAYS = 14
 _PROOFS = {"pkix": "certificate", "fingerprint": "fingerprint", "dane": "DANE"}
 _DOMAINS = 5  # of one backend that are probed
 
@@ -127,11 +125,14 @@ class Rounds:
     def _certificate(self, where: str, backend: Backend, seen: Sequence[bytes]) -> list[Finding]:
         if not seen:
             return []
-        left, words = _described(seen[0], self.clock.now())
-        counts = backend.tls.verify == "pkix"  # elsewhere dates may mean nothing
-        if left < _SOON_DAYS and counts:
-            return [yellow(where, words, "have it renewed in time")]
-        return [green(where, words)]
+        now = self.clock.now()
+        left, words = _described(seen[0], now)
+        if backend.tls.verify != "pkix":  # dates may mean nothing
+            return [green(where, words)]
+        found = [yellow(where, words, "have it renewed in time") if left < SOON_DAYS else green(where, words)]
+        if over := ending(_readable(seen[1:]), now):
+            found.append(yellow(where, over, "let it send the chain that came with its certificate last"))
+        return found
 
     def _features(self, where: str, backend: Backend, connection: Connection) -> list[Finding]:
         features, ours = connection.features, self.config.limits.message
@@ -249,11 +250,23 @@ def _noting(seen: list[bytes]) -> tls.Judge:
     return judge
 
 
+def _readable(chain: Sequence[bytes]) -> list[x509.Certificate]:
+    """Those of them whose name and dates can be read."""
+    found = []
+    for octets in chain:
+        with contextlib.suppress(ValueError):
+            certificate = x509.load_der_x509_certificate(octets)
+            assert certificate.subject is not None
+            assert certificate.not_valid_after_utc is not None
+            found.append(certificate)
+    return found
+
+
 def _described(certificate: bytes, now: float) -> tuple[float, str]:
     """Days that are left, and the certificate in words."""
     try:
         leaf = x509.load_der_x509_certificate(certificate)
-        left = (leaf.not_valid_after_utc - datetime.fromtimestamp(now, UTC)).total_seconds() / 86400
+        left = days_left(leaf, now)
         names = ", ".join(_names(leaf)[:5]) or "no name"
     except ValueError:
         return 0.0, f"a certificate that cannot be read, {fingerprints(certificate)[0]}"

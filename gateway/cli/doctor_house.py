@@ -13,11 +13,10 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
-from gateway.cli.doctor_finding import Finding, green, red, yellow
+from gateway.cli.doctor_finding import SOON_DAYS, Finding, days_left, ending, green, red, yellow
 from gateway.clock import Clock
 from gateway.config import Backend, Config, Redis, Sqlite
 from gateway.config.certificate import certificates, names
@@ -32,7 +31,6 @@ from gateway.state.opening import open_store
 #: A signed zone that will be there as long as the Internet is.
 _SIGNED = "iana.org"
 _SLOW_SECONDS = 0.3
-_SOON_DAYS = 14
 _DOMAINS = 20  # whose MX records are looked at
 _UNSYNCHRONIZED = 5  # TIME_ERROR of adjtimex(2)
 
@@ -188,26 +186,29 @@ def own_certificates(config: Config, given: Files, now: float) -> Iterator[Findi
     """What clients see, and what backends that ask do."""
     for listener in config.listeners:
         for pair in listener.tls:
-            yield _certificate(pair.certificate, given, now, config.hostname)
+            yield from _certificate(pair.certificate, given, now, config.hostname)
     for backend in config.backends.values():
         if backend.tls.client_certificate is not None:
-            yield _certificate(backend.tls.client_certificate.certificate, given, now)
+            yield from _certificate(backend.tls.client_certificate.certificate, given, now)
 
 
-def _certificate(path: Path, given: Files, now: float, hostname: str = "") -> Finding:
-    """How long one of ours lasts, and whether it is for that name."""
+def _certificate(path: Path, given: Files, now: float, hostname: str = "") -> Iterator[Finding]:
+    """How long one of ours lasts, with what stands above it in its file, and whether it is for that name."""
     where, octets = f"certificate {path}", given.read(path)
-    leaf = certificates(octets)[0]
-    left = (leaf.not_valid_after_utc - datetime.fromtimestamp(now, UTC)).total_seconds() / 86400
+    leaf, *above = certificates(octets)
+    left = days_left(leaf, now)
     until = f"until {leaf.not_valid_after_utc:%Y-%m-%d}"
     if left < 0:
-        return red(where, f"expired on {leaf.not_valid_after_utc:%Y-%m-%d}", "renew it, then send SIGHUP")
-    if left < _SOON_DAYS:
-        return yellow(where, f"valid {until}, {left:.0f} days", "renew it, then send SIGHUP")
-    if hostname and not names(octets, hostname):
+        yield red(where, f"expired on {leaf.not_valid_after_utc:%Y-%m-%d}", "renew it, then send SIGHUP")
+    elif left < SOON_DAYS:
+        yield yellow(where, f"valid {until}, {left:.0f} days", "renew it, then send SIGHUP")
+    elif hostname and not names(octets, hostname):
         mend = "senders that verify (MTA-STS, DANE) will not deliver: have one issued for our name"
-        return yellow(where, f"is not for {hostname}", mend)
-    return green(where, f"for {hostname or 'backends that ask'}, valid {until}, {left:.0f} days")
+        yield yellow(where, f"is not for {hostname}", mend)
+    else:
+        yield green(where, f"for {hostname or 'backends that ask'}, valid {until}, {left:.0f} days")
+    if over := ending(above, now):
+        yield yellow(where, over, "put the chain there that came with the certificate last, then send SIGHUP")
 
 
 async def listeners(config: Config, seconds: float) -> list[Finding]:

@@ -18,7 +18,7 @@ from gateway.cli import doctor as command
 from gateway.cli import doctor_house as house
 from gateway.cli.doctor_backends import Rounds
 from gateway.cli.doctor_finding import Finding
-from gateway.cli.testca import TestCa
+from gateway.cli.testca import Pair, TestCa
 from gateway.clock import SystemClock
 from gateway.config import Config, load_config
 from gateway.config.certificate import certificates
@@ -32,6 +32,7 @@ from gateway.relay.trust import fingerprints
 from gateway.relay.way import Way
 from tests.outages.backend import CLOSE, FEATURES, HANG, Action
 from tests.outages.rig import NAME, Rig, Signed, run
+from tests.support import certificates as certificates_of
 from tests.unit.relay.test_recipients import Choosy
 
 ALL = ("8BITMIME", "SMTPUTF8", "PIPELINING", "SIZE 50000000")
@@ -239,6 +240,51 @@ def test_our_certificates(tmp_path: Path) -> None:
     assert "green: for backends that ask" in words
     config = configured(tmp_path, backend.replace("mx.pem", "old.pem").replace("mx.key", "old.key"))
     assert said([*house.own_certificates(config, DiskFiles(), time.time())]).startswith("red: expired on")
+
+
+def chain(directory: Path, days: float) -> Pair:
+    """A server certificate of 30 days below an intermediate of so many; the authority is `above.pem`."""
+    root = certificates_of.make("root.example", ca=True)
+    (directory / "above.pem").write_bytes(root.pem)
+    between = certificates_of.make("between.example", root, ca=True, start=-60, end=days)
+    return certificates_of.chain_file(
+        directory, "chained", certificates_of.make(NAME, between, others=["mx.example.com"]), between
+    )
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (30, ""),
+        (13.5, "yellow: CN=between.example, sent above the certificate, is valid until"),
+        (-1, "yellow: CN=between.example, sent above the certificate, expired on"),
+    ],
+)
+def test_what_stands_above_our_certificates(tmp_path: Path, days: float, words: str) -> None:
+    chain(tmp_path, days)
+    listener = '[{bind: "127.0.0.1:2525", tls: {certificate: chained.pem, key: chained.key}}]'
+    config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}', listeners=listener)
+    found = said([*house.own_certificates(config, DiskFiles(), time.time())]).splitlines()
+    assert found[0].startswith("green: for mx.example.com, valid until")
+    assert [line.startswith(words) for line in found[1:]] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(("days", "counts"), [(30, False), (13.5, True)])
+def test_what_stands_above_a_backends_certificate(tmp_path: Path, days: float, counts: bool) -> None:
+    async def test(rig: Rig) -> None:
+        pair = chain(tmp_path, days)
+        backend = await rig.backend(Choosy(), features=ALL)
+        assert backend.context is not None
+        backend.context.load_cert_chain(pair.certificate, pair.key)
+        hosts = f'{{hosts: ["127.0.0.1:{backend.port}"], tls: {{ca: above.pem, name: {NAME}}}}}'
+        words = said(await visit(rig, configured(tmp_path, hosts)))
+        assert f"green: certificate of {NAME}, mx.example.com, valid until" in words
+        assert ("yellow: CN=between.example, sent above the certificate, is valid until" in words) is counts
+        pin = fingerprints(certificates(pair.certificate.read_bytes())[0].public_bytes(Encoding.DER))[1]
+        pinned = hosts.replace("ca: above.pem, name: " + NAME, f'verify: fingerprint, fingerprints: ["{pin}"]')
+        assert "above" not in said(await visit(rig, configured(tmp_path, pinned)))
+
+    run(tmp_path, test)
 
 
 def test_files(tmp_path: Path) -> None:
