@@ -175,13 +175,10 @@ def test_a_partner_must_show_its_certificate(world: World, tmp_path: Path) -> No
     told = run("policy", "explain", refused.split()[-1], "-c", str(world.site.file))
     assert told.returncode == 0, told.stderr
     assert "client.certificate" in told.stdout
-    line = world.gateway.events("client certificate")[-1]
-    leaf = world.chains["ours"][0].certificate
-    assert (line["fingerprint"], line["names"], line["fault"]) == (
-        leaf.fingerprint(hashes.SHA256()).hex(),
-        ["a.partner.example"],
-        "",
-    )
+    shown = world.chains["ours"][0].certificate.fingerprint(hashes.SHA256()).hex()
+    # Once a minute: an earlier test may have had it told.
+    line = next(line for line in world.gateway.events("client certificate") if line.get("fingerprint") == shown)
+    assert (line["names"], line["fault"]) == (["a.partner.example"], "")
 
 
 def test_a_reload_brings_another_authority(world: World, tmp_path: Path) -> None:
