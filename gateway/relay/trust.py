@@ -141,7 +141,7 @@ class Dane:
 class Exchanged:
     """PKIX for hosts that MX records name: somebody must vouch for the records themselves.
 
-    That is an MTA-STS policy of the domain in mode enforce, DNSSEC, or `private`: authorities that the operator named,
+    That is an MTA-STS policy of the domain that names the host, DNSSEC, or `private`: authorities that the operator named,
     who certify nobody else's hosts. Without any of them a forged MX record would lead to a forger's host and to its
     perfectly good certificate. `strict`: a policy it must be (the second way of `verify: dane`).
     """
@@ -162,6 +162,7 @@ class Exchanged:
             if policy.mode == "enforce":
                 raise Untrusted(f"the MTA-STS policy of {domain} does not name {host}")
             self._report(domain, host)
+            policy = None  # on trial it forbids nobody, and vouches for those alone that it names
         if policy is None and self._strict:
             raise Untrusted(f"no TLSA records of {host} that DNSSEC vouches for, and no MTA-STS policy of {domain}")
         if policy is None and not target.secure and not self._private:
