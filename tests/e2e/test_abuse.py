@@ -20,6 +20,7 @@ def test_honest_mail_arrives_in_a_storm(tmp_path: Path, authority: TestCa, leaf:
         assert settled(gateway, backend, start) <= start, "all descriptors are back"
         assert len(backend.records()) == 5 * 3 + 5 * 6
         assert not [line for line in gateway.log if line.get("level") == "error"]
+        assert not gateway.events("process hangs"), "busy is not hung"
         assert not gateway.noise
 
 
@@ -36,3 +37,4 @@ def test_who_only_holds_connections_keeps_nobody_out(tmp_path: Path, authority: 
         assert settled(gateway, backend, start) <= start, "all descriptors are back"
         assert len(backend.records()) == 10 * 5 + 5 * 3
         assert not [line for line in gateway.log if line.get("level") == "error"]
+        assert not gateway.events("process hangs"), "busy is not hung"

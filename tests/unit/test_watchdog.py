@@ -10,7 +10,7 @@ from gateway import watchdog
 from gateway.watchdog import LIMIT_SECONDS, START_SECONDS, Silence, Step, watch
 
 ANSWERS = "the process answers"
-HANGS = [(6, Step.TELL), (60, Step.TRACE), (61, Step.KILL)]
+HANGS = [(10, Step.TELL), (60, Step.TRACE), (61, Step.KILL)]
 #: What happens, in order: that many ticks of so many seconds each, or an answer.
 Events = list[tuple[int, float] | str]
 
@@ -19,14 +19,14 @@ Events = list[tuple[int, float] | str]
     ("what", "steps"),
     [
         pytest.param([(200, 1.0)], HANGS, id="hung"),
-        pytest.param([(5, 1.0), ANSWERS, (5, 1.0), ANSWERS], [], id="slow"),
-        pytest.param([(59, 1.0), ANSWERS, (5, 1.0)], [(6, Step.TELL)], id="back in time"),
-        pytest.param([(60, 1.0), ANSWERS, (5, 1.0)], [(6, Step.TELL), (60, Step.TRACE)], id="back in the last second"),
+        pytest.param([(9, 1.0), ANSWERS, (9, 1.0), ANSWERS], [], id="slow"),
+        pytest.param([(59, 1.0), ANSWERS, (9, 1.0)], [(10, Step.TELL)], id="back in time"),
+        pytest.param([(60, 1.0), ANSWERS, (9, 1.0)], [(10, Step.TELL), (60, Step.TRACE)], id="back in the last second"),
         pytest.param([(1, 3600.0), ANSWERS], [], id="suspended machine"),
-        pytest.param([(59, 1.0), (1, 3600.0), ANSWERS], [(6, Step.TELL)], id="both stopped, late"),
+        pytest.param([(59, 1.0), (1, 3600.0), ANSWERS], [(10, Step.TELL)], id="both stopped, late"),
         pytest.param([(1, 70.0)] * 50, [], id="suspended again and again"),
         pytest.param([(1000, 1.6)], [], id="starved supervisor"),
-        pytest.param([(3, 1.0), (100, 5.0), (3, 1.0)], [(106, Step.TELL)], id="starved for a while"),
+        pytest.param([(5, 1.0), (100, 5.0), (5, 1.0)], [(110, Step.TELL)], id="starved for a while"),
         pytest.param([(200, 1.4)], HANGS, id="a little late"),
     ],
 )
