@@ -17,6 +17,7 @@ import typer
 from gateway import tls
 from gateway.build import plan, resolver_of
 from gateway.cli import doctor_house as house
+from gateway.cli import doctor_listeners as doors
 from gateway.cli.doctor_backends import Rounds
 from gateway.cli.doctor_finding import Colour, Finding, yellow
 from gateway.cli.shown import line, visible
@@ -74,7 +75,8 @@ def doctor(
         tell(house.state(loaded, clock))
         tell(house.disks(loaded))
         tell(await house.dns(loaded, clock, seconds))
-        tell(await house.listeners(loaded, seconds))
+        tell(await doors.listeners(loaded, seconds))
+        tell(await doors.admin(loaded, seconds))
         resolver = resolver_of(loaded, files, clock)
         rounds = Rounds(loaded, resolver, clock, tls.ClientContexts(files), seconds, to)
         tell(await house.way_around(loaded, resolver, rounds.way))

@@ -1,4 +1,4 @@
-"""The doctor at home: DNS, state, disks, clock, files, our certificates, our listeners, the way around us.
+"""The doctor at home: DNS, state, disks, clock, files, our certificates, the way around us.
 
 Nothing is changed; every question has a time limit.
 """
@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import ctypes
 import ipaddress
-import os
 import shutil
 import stat
 import tempfile
@@ -83,9 +82,9 @@ def state(config: Config, clock: Clock) -> Iterator[Finding]:
         with contextlib.closing(open_store(config, clock, existing=True)) as store:
             store.recipient("", "", clock.now())
     except (Unavailable, OSError) as why:
-        mend = (
-            "start the gateway once, or look at path and rights" if isinstance(config.state, Sqlite) else "is Redis up?"
-        )
+        mend = "is Redis up, and are address, user and password those of state:?"
+        if isinstance(config.state, Sqlite):
+            mend = "start the gateway once, or look at path, rights and room"
         yield red("state", str(why), mend)
     else:
         yield green("state", f"answers in {(clock.monotonic() - started) * 1000:.1f} ms")
@@ -93,12 +92,12 @@ def state(config: Config, clock: Clock) -> Iterator[Finding]:
 
 def disks(config: Config) -> Iterator[Finding]:
     """Room for what the gateway writes."""
-    folders = {"spool": Path(tempfile.gettempdir())}
+    folders = {"spool": (Path(tempfile.gettempdir()), "mail above 1 MB gets 452 4.3.1 when it is full")}
     if isinstance(config.state, Sqlite):
-        folders["state"] = config.state.path.parent
+        folders["state"] = config.state.path.parent, "a full one forgets: greylist and limits do what on_error says"
     if config.journal is not None:
-        folders["journal"] = config.journal.path.parent
-    for what, folder in folders.items():
+        folders["journal"] = config.journal.path.parent, "a full one stops the journal, mail goes on unexplained"
+    for what, (folder, loss) in folders.items():
         where = f"disk {folder}"
         try:
             usage = shutil.disk_usage(folder)
@@ -108,7 +107,7 @@ def disks(config: Config) -> Iterator[Finding]:
         share = usage.free / usage.total
         words = f"{what}: {usage.free // 10**6} MB free, {share:.0%}"
         if usage.free < 4 * config.limits.message or share < 0.02:
-            yield red(where, words, "make room: mail above 1 MB gets 452 4.3.1 when it is full")
+            yield red(where, words, f"make room: {loss}")
         elif share < 0.1:
             yield yellow(where, words, "make room in time")
         else:
@@ -209,32 +208,6 @@ def _certificate(path: Path, given: Files, now: float, hostname: str = "") -> It
         yield green(where, f"for {hostname or 'backends that ask'}, valid {until}, {left:.0f} days")
     if over := ending(above, now):
         yield yellow(where, over, "put the chain there that came with the certificate last, then send SIGHUP")
-
-
-async def listeners(config: Config, seconds: float) -> list[Finding]:
-    """Is the gateway there?"""
-    found = []
-    for listener in config.listeners:
-        for bind in listener.bind:
-            where, host = f"listener {bind}", bind.host
-            if bind.port == 0:
-                continue
-            if bind.address is not None and bind.address.is_unspecified:
-                host = "::1" if bind.address.version == 6 else "127.0.0.1"
-            try:
-                async with asyncio.timeout(seconds):
-                    reader, writer = await asyncio.open_connection(host, bind.port)
-                    banner = b"220" if listener.implicit_tls else await reader.read(4)
-                    writer.transport.abort()
-            except (OSError, TimeoutError) as why:
-                said = os.strerror(why.errno) if isinstance(why, OSError) and why.errno else "no answer in time"
-                found.append(yellow(where, f"nobody there: {said}", "start the gateway: gatepost serve"))
-                continue
-            if banner.startswith(b"220"):
-                found.append(green(where, "the gateway answers"))
-            else:
-                found.append(yellow(where, f"answers {banner[:3].decode('ascii', 'replace')}", "see its log"))
-    return found
 
 
 async def way_around(config: Config, resolver: Resolver, way: Way) -> list[Finding]:

@@ -19,6 +19,8 @@ from gateway.smtp.census import canonical
 
 SECONDS = 5.0  # the specification asks for at least three
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+#: A version 2 header that says: nobody but the peer itself.
+LOCAL = SIGNATURE + b"\x20\0\0\0"
 _TEXT_LIMIT = 107
 _PORT = rb"(0|[1-9]\d{0,4})"
 _TEXT = re.compile(rb"PROXY (TCP4|TCP6) (\S+) (\S+) " + _PORT + rb" " + _PORT + rb"\r\n")

@@ -4,6 +4,8 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,17 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
-from gateway import tls
+from gateway import metrics, tls
 from gateway.cli import doctor as command
 from gateway.cli import doctor_house as house
+from gateway.cli import doctor_listeners as doors
 from gateway.cli.doctor_backends import Rounds
 from gateway.cli.doctor_finding import Finding
 from gateway.cli.testca import Pair, TestCa
 from gateway.clock import SystemClock
 from gateway.config import Config, load_config
 from gateway.config.certificate import certificates
+from gateway.config.trusted import Trusted
 from gateway.dns.answer import Response
 from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
@@ -30,10 +34,13 @@ from gateway.mail.address import Mailbox
 from gateway.relay import probe
 from gateway.relay.trust import fingerprints
 from gateway.relay.way import Way
+from gateway.smtp.events import Rules
+from gateway.smtp.server import Settings
 from tests.outages.backend import CLOSE, FEATURES, HANG, Action
 from tests.outages.rig import NAME, Rig, Signed, run
 from tests.support import certificates as certificates_of
 from tests.unit.relay.test_recipients import Choosy
+from tests.unit.smtp.scripted import Certificates, door
 
 ALL = ("8BITMIME", "SMTPUTF8", "PIPELINING", "SIZE 50000000")
 
@@ -387,10 +394,86 @@ def test_listeners(tmp_path: Path) -> None:
         config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}')
         bind = type(config.listeners[0].bind[0])("0.0.0.0", port)
         config = config.model_copy(update={"listeners": (config.listeners[0].model_copy(update={"bind": (bind,)}),)})
-        for greeting[0], colour in ((b"220 x\r\n", "green"), (b"421 x\r\n", "yellow")):
-            assert said(await house.listeners(config, 2.0)).startswith(colour)
+        for greeting[0], colour in (
+            (b"220 mx.example.com ESMTP\r\n", "green: the gateway answers"),
+            (b"220 mail.example.com ESMTP\r\n", "yellow: a server answers that is called mail.example.com, not mx."),
+            (b"421 4.3.2 Later\r\n", "yellow: answers 421 4.3.2 Later"),
+            (b"x" * 100_000, "yellow: nobody there: no line of SMTP"),
+            (b"", "yellow: answers nothing"),
+        ):
+            assert said(await doors.listeners(config, 2.0)).startswith(colour)
         server.close()
-        assert said(await house.listeners(config, 2.0)).startswith("yellow: nobody there")
+        assert said(await doors.listeners(config, 2.0)).startswith("yellow: nobody there")
+
+    asyncio.run(main())
+
+
+def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        '{hosts: ["mail.example.com:25"]}',
+        listeners='[{bind: ["192.0.2.1:2525", "[2001:db8::1]:2525"], starttls: "off"}]',
+    )
+    words = said(asyncio.run(doors.listeners(config, 0.5)))
+    assert words == "\n".join(["red: this machine has no such address"] * 2)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("proxies", ["", "127.0.0.1/32", "192.0.2.1/32"])
+def test_a_listener_is_greeted_as_it_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, implicit: bool, proxies: str
+) -> None:
+    """Else each look of the doctor would be a fault in the log."""
+    troubles: list[str] = []
+    monkeypatch.setattr(metrics, "trouble", troubles.append)
+    issued = Certificates(tmp_path)
+    trusted = (ip_network(proxies),) if proxies else ()
+    settings = Settings(Rules("mx.example.com"), implicit_tls=implicit, proxies=trusted, greeting_delay=0.0)
+
+    async def main() -> None:
+        async with door(settings=settings, tls=lambda: issued.server) as place:
+            config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}')
+            bind = replace(config.listeners[0].bind[0], port=place.port)
+            told = Trusted.model_validate({"from": [proxies]}) if proxies else None
+            update = {"bind": (bind,), "implicit_tls": implicit, "proxy_protocol": told}
+            listener = config.listeners[0].model_copy(update=update)
+            config = config.model_copy(update={"listeners": (listener,)})
+            assert said(await doors.listeners(config, 2.0)) == "green: the gateway answers"
+            await place.until(lambda: not place.edge.census.total())
+
+    asyncio.run(main())
+    assert not troubles
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b'HTTP/1.1 200 OK\r\n\r\n{"status":"ok"}', "green: health is ok"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"status":"degraded"}', "yellow: health is degraded"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"status":"\\u001b[2J"}', "yellow: health is ?[2J"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>", "yellow: what answers is not the gateway"),
+        (b"HTTP/1.1 200 OK\r\n\r\n[1]", "yellow: what answers is not the gateway"),
+        (b"220 mail.example.com ESMTP\r\n", "yellow: what answers is not the gateway"),
+        (b"", "yellow: what answers is not the gateway"),
+        (None, "yellow: nobody there: Connection refused"),
+    ],
+)
+def test_the_admin_page(tmp_path: Path, answer: bytes | None, expected: str) -> None:
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer or b"")
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        config = configured(tmp_path, '{hosts: ["mail.example.com:25"]}', admin=f'{{bind: "127.0.0.1:{port}"}}')
+        if answer is None:
+            server.close()
+            await server.wait_closed()
+        assert said(await doors.admin(config, 2.0)) == expected
+        server.close()
 
     asyncio.run(main())
 
