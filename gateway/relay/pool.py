@@ -37,7 +37,7 @@ class Idle:
 
     since: float
     transactions: int
-    age: float = 0.0  # seconds since it was opened
+    opened: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def choose(idle: Sequence[Idle], busy: int, bounds: Bounds, now: float, *, fresh
         index
         for index, one in enumerate(idle)
         if now - one.since >= bounds.idle_seconds
-        or one.age >= bounds.age_seconds
+        or now - one.opened >= bounds.age_seconds
         or one.transactions >= bounds.transactions
     )
     living = [index for index in range(len(idle)) if index not in retire]
@@ -80,7 +80,7 @@ class Pool:
         self._bounds = bounds
         self._clock = clock
         self._dial = dial
-        self._idle: list[tuple[Connection, float]] = []
+        self._idle: list[tuple[Connection, Idle]] = []
         self._opened: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._leaving: set[Connection] = set()
         self._waiters: deque[asyncio.Future[bool]] = deque()
@@ -103,7 +103,7 @@ class Pool:
         while True:
             self._idle = [entry for entry in self._idle if entry[0].usable]
             now = self._clock.monotonic()
-            idle = [Idle(since, one.transactions, now - self._opened.get(one, now)) for one, since in self._idle]
+            idle = [state for _, state in self._idle]
             choice = choose(idle, self.busy + self._promised, self._bounds, now, fresh=fresh)
             chosen = self._idle[choice.reuse][0] if choice.action == "reuse" else None
             self._retire({self._idle[index][0] for index in choice.retire})
@@ -136,7 +136,8 @@ class Pool:
             if self._closed or connection.transactions >= self._bounds.transactions:
                 self._leave(connection)
             else:
-                self._idle.append((connection, self._clock.monotonic()))
+                now = self._clock.monotonic()
+                self._idle.append((connection, Idle(now, connection.transactions, self._opened.get(connection, now))))
                 self._arm()
         self._wake()
 
@@ -188,7 +189,9 @@ class Pool:
     def _age(self) -> None:
         self._timer = None
         horizon = self._clock.monotonic() - self._bounds.idle_seconds
-        self._retire({connection for connection, since in self._idle if since <= horizon or not connection.usable})
+        self._retire(
+            {connection for connection, state in self._idle if state.since <= horizon or not connection.usable}
+        )
         self._arm()
 
     async def _wait(self, until: float, *, restless: bool) -> None:

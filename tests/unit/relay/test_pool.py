@@ -42,14 +42,15 @@ FAR = Turn(1e12)
     ],
 )
 def test_choose(idle: list[tuple[float, int, float]], busy: int, fresh: bool, choice: Choice) -> None:
-    assert choose([Idle(*one) for one in idle], busy, BOUNDS, 100, fresh=fresh) == choice
+    known = [Idle(since, carried, 100 - sum(age)) for since, carried, *age in idle]
+    assert choose(known, busy, BOUNDS, 100, fresh=fresh) == choice
 
 
 def test_choose_never_goes_over_the_bound() -> None:
     for busy in range(4):
         for count in range(4 - busy):
             for fresh in (False, True):
-                made = choose([Idle(100, 1)] * count, busy, BOUNDS, 100, fresh=fresh)
+                made = choose([Idle(100, 1, 100)] * count, busy, BOUNDS, 100, fresh=fresh)
                 if made.action == "open":
                     assert busy + 1 + count - len(made.retire) <= BOUNDS.connections
 
