@@ -11,6 +11,7 @@ The bounds are soft by one connection, or one piece of a message, a worker: two 
 """
 
 import fcntl
+import functools
 import hashlib
 import ipaddress
 import mmap
@@ -23,6 +24,7 @@ _TOTAL = _KEY // 4  # where a row's counters begin, in words of 32 bit
 _MEMORY = _TOTAL + 1  # in units of 1 KiB, rounded up: 4 TiB a worker
 _FIRST_CELL = _MEMORY + 1
 _MEMORY_CELLS = 2 * _CELLS  # from a network's cell for connections to the one for memory
+_REMEMBERED = 4096  # addresses whose cells are at hand
 _WIDTH = _FIRST_CELL + 4 * _CELLS  # words of a row
 
 
@@ -47,6 +49,8 @@ class Census:
             os.pwrite(descriptor, self._key + bytes(octets(1) - _KEY), octets(row))
         finally:
             fcntl.lockf(descriptor, fcntl.LOCK_UN)
+        # A client's cells are asked for some eight times a mail.
+        self._cells = functools.lru_cache(maxsize=_REMEMBERED)(self._hashed)
         self._counters = memoryview(mmap.mmap(descriptor, octets(rows))).cast("I")
         self._mine = row * _WIDTH
         self._rows = range(0, rows * _WIDTH, _WIDTH)
@@ -109,7 +113,7 @@ class Census:
             at = self._mine + cell
             self._counters[at] = max(0, self._counters[at] + step)
 
-    def _cells(self, ip: str) -> tuple[int, int]:
+    def _hashed(self, ip: str) -> tuple[int, int]:
         digest = hashlib.blake2b(network(ip).encode("ascii"), digest_size=8, key=self._key).digest()
         value = int.from_bytes(digest, "big")
         return _FIRST_CELL + value % _CELLS, _FIRST_CELL + _CELLS + (value >> 32) % _CELLS
