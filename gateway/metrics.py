@@ -3,7 +3,7 @@
 Under the supervisor each worker writes files in `PROMETHEUS_MULTIPROC_DIR`; without it (tests, `demo`) the values
 live in the process. Labels come from the configuration, the policy or this code, never from strangers, and each
 metric holds a bounded number of them: more become `other`, so that reloads cannot grow the memory for ever.
-Restarts of workers and reloads are counted by the supervisor and exported by the console (`console/app.py`).
+Restarts and hangs of workers and reloads are counted by the supervisor and exported by the console (`console/app.py`).
 """
 
 import os
@@ -51,7 +51,9 @@ _transaction_seconds = Histogram(
 )
 _rules = Labelled(Counter("gatepost_rules_fired", "Policy rules that fired.", ["rule", "action"]))
 _checks = Labelled(Counter("gatepost_checks", "Checks by result.", ["check", "result"]))
-_check_seconds = Labelled(Histogram("gatepost_check_seconds", "Duration of checks.", ["check"], buckets=_SECONDS))
+_check_seconds = Labelled(
+    Histogram("gatepost_check_seconds", "Duration of checks that wait for something.", ["check"], buckets=_SECONDS)
+)
 _relays = Labelled(Counter("gatepost_relays", "Deliveries to backends by outcome.", ["backend", "outcome"]))
 _relay_seconds = Labelled(
     Histogram("gatepost_relay_seconds", "Duration of deliveries to backends.", ["backend"], buckets=_SECONDS)
