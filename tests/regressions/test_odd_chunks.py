@@ -6,11 +6,13 @@ content here and must be stuffed there, ends of data that never come (RFC 3030 s
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.outages.backend import FEATURES
+from tests.outages.backend import FEATURES, Backend
 from tests.outages.front import Client, Front
 from tests.outages.rig import Rig, run
 
@@ -45,6 +47,7 @@ TAKEN: dict[str, tuple[bytes, list[str], bytes]] = {
     "a dot and no CRLF": (last(HEAD + b"a\r\n."), ["250"], HEAD + b"a\r\n.\r\n"),
     "zeros before the number": (b"BDAT 0%b" % last(HEAD)[5:], ["250"], HEAD),
     "LAST in odd case": (last(HEAD).replace(b"BDAT", b"bDaT").replace(b"LAST", b"lAsT"), ["250"], HEAD),
+    "two spaces before LAST": (last(HEAD).replace(b" LAST", b"  LAST"), ["250"], HEAD),
     "less announced than sent": (last(HEAD) + b"NOTHING\r\n.\r\n", ["250", "500", "500"], HEAD),
     "DATA: two dots are one": (b"DATA\r\n" + HEAD + b"..\r\n..a\r\n.\r\n", ["354", "250"], HEAD + b".\r\n.a\r\n"),
 }  # fmt: skip
@@ -77,45 +80,53 @@ REFUSED: dict[str, tuple[bytes, list[str], bool]] = {
 }  # fmt: skip
 
 
+@contextlib.asynccontextmanager
+async def talking(rig: Rig, offer: str) -> AsyncIterator[tuple[Client, Backend]]:
+    """A client that has begun a transaction, and the backend behind the gateway; everything ended afterwards."""
+    backend = await rig.backend(features=OFFERS[offer])
+    front = Front(rig, [[backend.port]], 5.0)
+    await front.start()
+    client = await Client.connected(front.port)
+    try:
+        await client.envelope("u@c0.example.com")
+        yield client, backend
+    finally:
+        await client.close()
+        await front.stop()
+
+
 async def codes(client: Client, count: int) -> list[str]:
-    return [(await client.reply())[:3] for _ in range(count)]
+    async with asyncio.timeout(10):
+        return [(await client.reply())[:3] for _ in range(count)]
 
 
 @pytest.mark.parametrize("pieces", ["whole", "octet by octet"])
 @pytest.mark.parametrize("offer", OFFERS)
 def test_the_backend_gets_what_was_plainly_said(tmp_path: Path, offer: str, pieces: str) -> None:
     async def test(rig: Rig) -> None:
-        backend = await rig.backend(features=OFFERS[offer])
-        front = Front(rig, [[backend.port]], 10.0)
-        await front.start()
-        client = await Client.connected(front.port)
-        for name, (octets, replies, content) in TAKEN.items():
+        async with talking(rig, offer) as (client, backend):
+            for name, (octets, replies, content) in TAKEN.items():
+                backend.mails.clear()
+                if octets.startswith(b"DATA\r\n"):
+                    assert (await client.say("DATA"))[:3] == replies[0]
+                    octets, replies = octets[6:], replies[1:]
+                for piece in [octets] if pieces == "whole" else [bytes([octet]) for octet in octets]:
+                    await client.write(piece)
+                assert await codes(client, len(replies)) == replies, name
+                assert len(backend.mails) == 1, name
+                ours = backend.mails[0].index(b"Received: ")
+                assert backend.mails[0][backend.mails[0].index(b"+0000\r\n", ours) + 7 :] == content, name
+                await client.envelope("u@c0.example.com")
+            # What stands behind the octets, in the same write.
             backend.mails.clear()
-            await client.envelope("u@c0.example.com")
-            if octets.startswith(b"DATA\r\n"):
-                assert (await client.say("DATA"))[:3] == replies[0]
-                octets, replies = octets[6:], replies[1:]
-            for piece in [octets] if pieces == "whole" else [bytes([octet]) for octet in octets]:
-                await client.write(piece)
-            assert await codes(client, len(replies)) == replies, name
-            assert len(backend.mails) == 1, name
-            ours = backend.mails[0].index(b"Received: ")
-            assert backend.mails[0][backend.mails[0].index(b"+0000\r\n", ours) + 7 :] == content, name
-        # The next command behind the octets, in the same write.
-        backend.mails.clear()
-        await client.envelope("u@c0.example.com")
-        await client.write(last(HEAD) + b"NOOP\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<u@c0.example.com>\r\nDATA\r\n")
-        assert await codes(client, 5) == ["250", "250", "250", "250", "354"]
-        await client.write(HEAD + b"a\r\n.\r\nQUIT\r\n")
-        assert await codes(client, 2) == ["250", "221"]
-        assert [mail[mail.index(HEAD) :] for mail in backend.mails] == [HEAD, HEAD + b"a\r\n"]
-        words = {line.split(" ")[0] for line in backend.lines()}
-        assert (
-            words == {"EHLO", "MAIL", "RCPT", "RSET", "BDAT"} if offer == "BDAT" else {"EHLO", "MAIL", "RCPT", "DATA"}
-        )
-        assert not [line for line in backend.lines() if "evil" in line]
-        await client.close()
-        await front.stop()
+            await client.write(last(HEAD) + b"NOOP\r\nMAIL FROM:<>\r\nRCPT TO:<u@c0.example.com>\r\nDATA\r\n")
+            assert await codes(client, 5) == ["250", "250", "250", "250", "354"]
+            await client.write(HEAD + b"a\r\n.\r\nQUIT\r\n")
+            assert await codes(client, 2) == ["250", "221"]
+            assert [mail[mail.index(HEAD) :] for mail in backend.mails] == [HEAD, HEAD + b"a\r\n"]
+            said = {line.split(" ")[0] for line in backend.lines()}
+            assert said == {"EHLO", "MAIL", "RCPT", *({"BDAT", "RSET"} if offer == "BDAT" else {"DATA"})}
+            assert not [line for line in backend.lines() if "evil" in line]
 
     run(tmp_path, test, loop="uvloop")
 
@@ -126,24 +137,18 @@ def test_or_nothing(tmp_path: Path, name: str, offer: str) -> None:
     octets, replies, closes = REFUSED[name]
 
     async def test(rig: Rig) -> None:
-        backend = await rig.backend(features=OFFERS[offer])
-        front = Front(rig, [[backend.port]], 10.0)
-        await front.start()
-        client = await Client.connected(front.port)
-        await client.envelope("u@c0.example.com")
-        rest, expected = octets, replies
-        if rest.startswith(b"DATA\r\n"):
-            assert (await client.say("DATA"))[:3] == expected[0]
-            rest, expected = rest[6:], expected[1:]
-        await client.write(rest)
-        if not closes:
-            client.half_close()
-        assert await codes(client, len(expected)) == expected
-        with pytest.raises(asyncio.IncompleteReadError) as end:
-            await client.reply()
-        assert end.value.partial == b""
-        await client.close()
-        await front.stop()
+        async with talking(rig, offer) as (client, backend):
+            rest, expected = octets, replies
+            if rest.startswith(b"DATA\r\n"):
+                assert (await client.say("DATA"))[:3] == expected[0]
+                rest, expected = rest[6:], expected[1:]
+            await client.write(rest)
+            if not closes:
+                client.half_close()
+            assert await codes(client, len(expected)) == expected
+            with pytest.raises(asyncio.IncompleteReadError) as end:
+                await codes(client, 1)
+            assert end.value.partial == b""
         assert backend.connections == 0
         assert backend.mails == []
 
