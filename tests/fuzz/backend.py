@@ -35,7 +35,7 @@ SEEDS = [
     _CLEAR + _ALL + _FIRST + _SECOND,
     _CLEAR
     + b"250 b\r\n\xff|250 ok\r\n\xff|250 ok\r\n\xff|354 go\r\n\xff|250 kept\r\n\xff|550 5.7.1 no\r\n\xff|250 rset\r\n",
-    _CLEAR + _CHUNKS + _OK * 2 + b"\xff|250 kept\r\n\xff|" + _OK * 2 + _NO + b"\xff|" + _OK,
+    _CLEAR + _CHUNKS + _OK * 2 + b"\xff|250 kept\r\n250 reset\r\n\xff|" + _OK * 2 + _NO + b"\xff|" + _OK,
     _CLEAR + _CHUNKS + _OK * 2 + b"\xff|502 what\r\n\xff|" + _CLEAR + _CHUNKS + _OK * 3 + b"\xff|250 kept\r\n",
     _CLEAR + _ALL + _OK + _NO + b"354 go\r\n\xff|554 no\r\n\xff|250 rset\r\n\xff|" + _SECOND,
     _CLEAR + _ALL + _OK * 2 + b"354 go\r\n\xff|\xffT",
@@ -113,9 +113,10 @@ def spoken(chance: random.Random) -> bytes:
         for recipients in chance.choice(((1,), (1, 2))):
             yes = [say(_OK) for _ in range(recipients + 1)]
             words += b"".join(one[:-2] for one in yes[:-1]) + yes[-1] if b"PIPELINING" in offered else b"".join(yes)
-            data = b"" if b"CHUNKING" in offered else say(b"354 go\r\n")
+            chunked = b"CHUNKING" in offered and b"PIPELINING" in offered
+            data = b"" if chunked else say(b"354 go\r\n")
             words = words[:-2] + data if recipients == 1 and data and b"PIPELINING" in offered else words + data
-            words += say(b"250 2.0.0 kept\r\n")
+            words += say(b"250 2.0.0 kept\r\n" + b"250 reset\r\n" * chunked)  # RSET goes behind BDAT
     return words
 
 
