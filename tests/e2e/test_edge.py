@@ -83,18 +83,29 @@ def test_a_message_in_every_split_of_a_real_socket(gateway: Gateway, taken: Reco
     assert {record["sha256"] for record in records} == {records[0]["sha256"]}
 
 
-def test_what_smuggles_through_others_arrives_nowhere(gateway: Gateway, taken: Recorder) -> None:
+@pytest.mark.parametrize("verb", ["DATA", "BDAT"])
+@pytest.mark.parametrize("inside", ["clear text", "STARTTLS"])
+def test_what_smuggles_through_others_arrives_nowhere(
+    gateway: Gateway, authority: TestCa, taken: Recorder, inside: str, verb: str
+) -> None:
     """SMTP smuggling (CVE-2023-51764 and its kin): other ends of data than CRLF.CRLF are no ends."""
     before = len(taken.records())
     for end in (b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n", b"\r\n.\r", b"\n\n.\n\n", b"\r\r\n.\r\r\n", b"\r\n\0.\r\n"):
         with gateway.client() as client:
             client.ehlo()
+            if inside == "STARTTLS":
+                client.starttls(authority.file, HOSTNAME)
+                client.ehlo()
             client.envelope("sue@sender.example", "alice@example.com")
-            assert client.command("DATA").code == 354
             inner = (
                 b"MAIL FROM:<evil@sender.example>\r\nRCPT TO:<alice@example.com>\r\nDATA\r\nX-Test-Id: smuggled\r\n\r\n"
             )
-            client.send(b"X-Test-Id: outer\r\n\r\nx" + end + inner + b"\r\n.\r\n")
+            octets = b"X-Test-Id: outer\r\n\r\nx" + end + inner + b"\r\n.\r\n"
+            if verb == "DATA":
+                assert client.command("DATA").code == 354
+                client.send(octets)
+            else:
+                client.send(b"BDAT %d LAST\r\n%b" % (len(octets), octets))
             answer = client.answer()
             assert answer.code >= 500, (end, answer)
             assert client.at_end(), f"one reply, and the connection is closed: {end!r}"
