@@ -10,6 +10,8 @@ from gateway.hearing import LiveHearing
 from gateway.house import House
 from gateway.log import log
 from gateway.mail.envelope import Transaction
+from gateway.mail.message import Message
+from gateway.mail.received import HOPS_LIMIT, hops
 from gateway.mail.reply import Reply
 from gateway.mail.terms import Stage
 from gateway.policy.judge import Verdict
@@ -17,6 +19,18 @@ from gateway.policy.rules import Action
 
 OUR_FAULT = Reply(451, "4.3.0", ("Local error, try again later",))
 REFUSED = Reply(550, "5.7.1", ("Refused by policy",))
+MALFORMED = Reply(554, "5.6.0", ("The header of the message is malformed",))
+LOOPS = Reply(554, "5.4.6", ("Too many hops, this message loops",))
+
+
+def unacceptable(message: Message) -> tuple[Reply, str] | None:
+    """The refusal of a message that no policy can let in, and why, in words for the journal."""
+    if message.malformed:
+        return MALFORMED, message.malformed
+    # Whatever the rules: a loop would go on until a backend or DNS ends it, and each turn costs both sides.
+    if (count := hops(message.fields)) > HOPS_LIMIT:
+        return LOOPS, f"{count} Received fields"
+    return None
 
 
 class Answers:

@@ -19,7 +19,7 @@ import asyncio
 from dataclasses import replace
 
 from gateway import metrics
-from gateway.answers import OUR_FAULT, Answers
+from gateway.answers import OUR_FAULT, Answers, unacceptable
 from gateway.checks.arc import Arc
 from gateway.checks.check import Named
 from gateway.checks.facts import Facts
@@ -44,7 +44,6 @@ __all__ = ["House", "Journey", "Pipeline"]
 RELAY_DENIED = Reply(550, "5.7.1", ("Relaying denied: we take no mail for this domain",))
 OTHER_GROUP = Reply(452, "4.5.3", ("This recipient needs a transaction of its own, please send it again",))
 OTHER_SIZE = Reply(552, "5.3.4", ("The message is not of the size that was announced",))
-MALFORMED = Reply(554, "5.6.0", ("The header of the message is malformed",))
 
 
 class Pipeline:
@@ -284,9 +283,9 @@ class Journey:
     async def data(self, message: Message) -> Reply:
         """The verdict on the whole mail, and its delivery."""
         self._account.backend = self._backend
-        if message.malformed:
-            self._account.fate_detail = message.malformed
-            return self.answers.refused(Stage.DATA, MALFORMED)
+        if refusal := unacceptable(message):
+            reply, self._account.fate_detail = refusal
+            return self.answers.refused(Stage.DATA, reply)
         if self._hearing.misled(message.size):  # RFC 1870 section 6.3: an announcement need not be forgiven
             return self.answers.refused(Stage.DATA, OTHER_SIZE)
         self.start(Stage.DATA)

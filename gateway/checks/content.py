@@ -11,6 +11,7 @@ from gateway.checks.check import Check, Named, OnError
 from gateway.mail.encodedword import decoded, visible
 from gateway.mail.envelope import Transaction
 from gateway.mail.message import Field
+from gateway.mail.received import hops
 from gateway.mail.terms import Stage
 
 if TYPE_CHECKING:
@@ -40,18 +41,16 @@ class Content(Check[ContentFact]):
 
     async def run(self, tx: Transaction, facts: "Facts") -> ContentFact:
         fields = tx.message.fields if tx.message is not None else ()
-        subject, list_id, hops = "", "", 0
+        subject, list_id = "", ""
         for field in fields:
             key = field.key
-            if key == b"received":
-                hops += 1
-            elif key == b"subject" and not subject:
+            if key == b"subject" and not subject:
                 subject = visible(decoded(_text(field)))
             elif key == b"list-id" and not list_id:
                 text = _text(field)
                 inner = text[text.rfind("<") + 1 :].partition(">")[0] if "<" in text else text
                 list_id = visible(inner).lower()
-        return ContentFact(subject, list_id, hops)
+        return ContentFact(subject, list_id, hops(fields))
 
     def named(self, fact: ContentFact) -> Named:
         return {"message.subject": fact.subject, "message.list_id": fact.list_id, "message.hops": fact.hops}

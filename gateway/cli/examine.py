@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway.answers import unacceptable
 from gateway.checks.arc import Arc, ArcFact
 from gateway.checks.check import Named
 from gateway.checks.dkim import Dkim, DkimFact
@@ -220,9 +221,8 @@ def _of_octets(message: Message) -> Disposition | None:
         nul += octets.count(0)
     if held or nul or cr != crlf or lf != crlf:
         return _refused(Reply(554, "5.6.0", ("The message has a bare CR, a bare LF or a NUL",)), Stage.DATA)
-    if message.malformed:
-        return _refused(Reply(554, "5.6.0", ("The header of the message is malformed",)), Stage.DATA)
-    return None
+    refusal = unacceptable(message)
+    return _refused(refusal[0], Stage.DATA) if refusal else None
 
 
 def _refused(reply: Reply, stage: Stage) -> Disposition:

@@ -1,15 +1,20 @@
-"""The trace field this gateway prepends: one folded `Received` field.
+"""The trace field this gateway prepends: one folded `Received` field; and how many others did before it.
 
-RFC 5321 section 4.4 (clauses and their order), RFC 3848 (the words after "with"), RFC 6531 section 4.3 (UTF8SMTP).
-Called by `pipeline` when the message is dressed for the backend. HELO and the reverse name are a stranger's words:
-what is no domain or address literal stands only inside a comment, escaped.
+RFC 5321 sections 4.4 (clauses and their order) and 6.3 (loops), RFC 3848 (the words after "with"), RFC 6531 section
+4.3 (UTF8SMTP). Called by `pipeline` when the message is dressed for the backend, and by what counts hops. HELO and the
+reverse name are a stranger's words: what is no domain or address literal stands only inside a comment, escaped.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from gateway.mail.envelope import Transaction
+from gateway.mail.message import Field
 from gateway.mail.reply import printable
+
+#: Received fields of a mail that goes in no circle: RFC 5321 section 6.3 asks for a limit of at least 100.
+HOPS_LIMIT = 100
 
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _QUOTED = str.maketrans({c: "\\" + c for c in "()\\"})
@@ -24,6 +29,11 @@ def bracketed(ip: str) -> str:
 def escaped_comment(text: str, limit: int = 200) -> str:
     """`text` for the inside of a comment: printable ASCII, parentheses and backslashes quoted (RFC 5322 3.2.2)."""
     return printable(text, limit).translate(_QUOTED)
+
+
+def hops(fields: Iterable[Field]) -> int:
+    """How many servers say that they had the mail."""
+    return sum(field.key == b"received" for field in fields)
 
 
 def received(tx: Transaction, hostname: str, date: float, *, client_name: str = "") -> bytes:

@@ -366,6 +366,23 @@ def test_a_header_that_means_two_things_is_refused(stage: Stage, octets: bytes) 
     play(scenario)
 
 
+def test_a_loop_is_refused_whatever_the_policy_is(stage: Stage) -> None:
+    """RFC 5321 section 6.3; a limit and no policy, so that neither `accept` nor `soften` lets it in."""
+    everybody = "  - {id: all, when: client.tls || !client.tls, then: accept, owner: us, expires: never}\n"
+
+    async def scenario() -> None:
+        house = stage.house(everybody, "soften: true\n")
+        client, field = Client(Pipeline(house)), b"rEceived : by a.example\r\n"
+        reply = await client.whole("a@good.example", "joe@example.com", field * 101 + MAIL)
+        assert reply == "554 5.4.6 Too many hops, this message loops T00000000001"
+        entry = stage.journal.entries["T00000000001"]
+        assert (entry.action, entry.rule, entry.fate_detail) == ("reject", "", "101 Received fields")
+        assert (await client.whole("a@good.example", "joe@example.com", field * 100 + MAIL)).startswith("250")
+        assert len(relay_of(house).sent) == 1
+
+    play(scenario)
+
+
 def test_quarantine_goes_to_its_mailbox_with_the_envelope_on_top(stage: Stage) -> None:
     async def scenario() -> None:
         house = stage.house("  - {id: odd, when: message.subject == 'hi', then: quarantine}\n")
