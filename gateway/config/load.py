@@ -213,8 +213,12 @@ def _doubts_about_numbers(config: Config) -> Iterator[tuple[Loc, str, str]]:
     if deadlines.backend > _PATIENCE_SECONDS:
         what = "clients may give up before the backend's answer, and send the mail again"
         yield ("deadlines", "backend"), what, "5m at most: many wait no longer for the answer to the dot"
-    if deadlines.data > deadlines.session:
-        yield ("deadlines", "data"), "the session ends before this deadline", "raise deadlines.session"
+    for name in ("greeting", "command"):  # a message may outlast the session
+        if getattr(deadlines, name) > deadlines.session:
+            yield ("deadlines", name), "the session ends before this deadline", "raise deadlines.session"
+    if "connections_per_network" in limits.model_fields_set and limits.connections_per_network > limits.connections:
+        hint = "lower it: one network could take every place"
+        yield ("limits", "connections_per_network"), "more than limits.connections", hint
 
 
 def _doubts_about_state(config: Config) -> Iterator[tuple[Loc, str, str]]:

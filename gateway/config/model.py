@@ -62,6 +62,9 @@ class Listener(Model):
     @model_validator(mode="before")
     @classmethod
     def _implied(cls, data: object) -> object:
+        if isinstance(data, dict) and data.get("starttls") in ("implicit", "wrapper", "smtps"):
+            hint = "for TLS from the first octet, as on port 465, write implicit_tls: true instead"
+            raise Fault("STARTTLS begins in clear text", hint, at=("starttls",))
         # Where TLS is on from the start there is nothing to start.
         if isinstance(data, dict) and data.get("implicit_tls") is True and "starttls" not in data:
             return {**data, "starttls": "off"}
@@ -143,7 +146,7 @@ class Deadlines(Model):
     data: Annotated[float, *duration("100ms", "12h")] = Field(default="5m", validate_default=True)
     """For a whole message."""
     session: Annotated[float, *duration("100ms", "24h")] = Field(default="5m", validate_default=True)
-    """For everything from banner to QUIT."""
+    """For everything from banner to QUIT; a message that is on its way is not cut."""
     backend: Annotated[float, *duration("100ms", "10m")] = Field(default="2m", validate_default=True)
     """For a delivery, from connecting to the backend's answer."""
     rate: Annotated[int, *size("0B", "1GB")] = Field(default="1KB", validate_default=True)
