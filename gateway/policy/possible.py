@@ -2,8 +2,9 @@
 
 A condition is taken apart into alternatives of plain parts (`&&` within, `||` between). An alternative is impossible
 when a part stands in it with its own negation, when a list that it needs is empty, or when no value of some fact
-suits all parts that name this fact alone: values are tried, every word of a closed set, and of texts and numbers the
-constants that they are compared with, where these are all that can matter. Pure; called by `lint`.
+suits all parts that name this fact alone, and what follows from them (a null sender has no address). Values are tried:
+every word of a closed set, and of texts and numbers the constants that they are compared with, where these are all
+that can matter. Pure; called by `lint`.
 """
 
 import re
@@ -115,8 +116,27 @@ def _alternatives(node: Node, true: bool) -> tuple[Alternative, ...]:
             return ((Part(node, true),),)
 
 
+def _following(parts: Alternative) -> Iterator[Part]:
+    """What is true of every mail of which these are: an address has its domain, and a null sender has neither."""
+    for part in parts:
+        match part:
+            case Part(Name(name="mail.is_null", at=at), True):
+                yield from (_equals(f"mail.{each}", "", at) for each in ("address", "domain"))
+            case Part(Call(function="_==_", args=(Name(name=name, at=at), Const(value=str() as value))), True) if value:
+                group, _, kind = name.partition(".")
+                if kind == "address" and f"{group}.domain" in FACTS:
+                    yield _equals(f"{group}.domain", value.rpartition("@")[2], at)
+                if group == "mail" and kind in {"address", "domain"}:
+                    yield Part(Name("mail.is_null", at), False)
+
+
+def _equals(fact: str, value: str, at: int) -> Part:
+    return Part(Call("_==_", (Name(fact, at), Const(value, at)), at), True)
+
+
 def _contradiction(parts: Alternative, lists: Mapping[str, NamedList]) -> str:
     seen: dict[str, bool] = {}
+    parts = (*parts, *_following(parts))
     for part in parts:
         if not any(isinstance(inner, Name) and inner.name not in UNITS for inner in walk(part.node)) and not _suits(
             part, "", ""

@@ -47,6 +47,12 @@ def tree(text: str) -> Node:
         "under(client.name, lists.none)",
         "mail.domain in lists.full && !(mail.domain in lists.full)",
         'mail.domain == "x.example" && mail.domain.startsWith("y")',
+        'mail.is_null && mail.address == "a@x.example"',
+        'mail.is_null && under(mail.domain, "x.example") && client.tls',
+        'mail.is_null && mail.domain != ""',
+        'mail.address == "a@x.example" && mail.domain == "y.example"',
+        'rcpt.address == "a@x.example" && !under(rcpt.domain, "x.example")',
+        'from.address == "a@x.example" && (from.domain == "y.example" || from.domain == "z.example")',
     ],
 )
 def test_never(text: str) -> None:
@@ -75,6 +81,11 @@ def test_never(text: str) -> None:
         'client.tls ? spf.result == "pass" : spf.result == "fail"',
         'dkim.domains.exists(d, under(d, "a.example")) && !dkim.domains.exists(d, under(d, "b.example"))',
         'glob(mail.address, "a*") && glob(mail.address, "*b")',
+        'mail.is_null && mail.address == ""',
+        'mail.is_null && from.address == "a@x.example"',
+        '!mail.is_null && mail.address == "a@x.example" && mail.domain == "x.example"',
+        'mail.is_null || mail.address == "a@x.example"',
+        'from.address == "a@x.example" && under(from.org_domain, "y.example")',
     ],
 )
 def test_maybe(text: str) -> None:
