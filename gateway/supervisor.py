@@ -24,6 +24,7 @@ from pathlib import Path
 from prometheus_client.multiprocess import mark_process_dead
 
 from gateway import log as logging
+from gateway import trace
 from gateway.bundle import Refused
 from gateway.child import Child, Command, ended
 from gateway.control import Message
@@ -88,6 +89,8 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
+        # Inherited: a child that hangs before it can say where shall not end by the question, unexplained.
+        signal.signal(trace.SIGNAL, signal.SIG_IGN)
         self._starting = asyncio.current_task()
         try:
             await self._reload.first()

@@ -1,9 +1,10 @@
 """A worker without mail, for the tests of the supervisor: keeps its promises on the control line, or breaks them.
 
 The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": [row, ...],
-"hang": PATH, "warning": "...", "stuck": [PATH, "python" | "C"]}. Who can remove the file of `stuck` hangs once it is
-ready, in a loop of Python or in C with the interpreter's lock. The bundle is a copy of it. Accepted connections are
-told the worker's row, process id and bundle.
+"hang": PATH, "warning": "...", "stuck": [PATH, "python" | "C"], "wait": PATH}. The bundle is a copy of it. Before it is
+ready it waits until somebody writes to the pipe of `wait`. Who can remove the file of `stuck` hangs once it is ready, in
+a loop of Python or in C with the interpreter's lock. Accepted connections are told the worker's row, process id and
+bundle.
 """
 
 import argparse
@@ -52,6 +53,9 @@ def load(descriptor: int) -> dict[str, object]:
 bundle = load(options.bundle_fd)
 if bundle.get("die"):
     sys.exit(3)
+if "wait" in bundle:
+    with open(str(bundle["wait"]), "rb"):
+        pass
 control = socket.socket(fileno=options.control_fd)
 selector = selectors.DefaultSelector()
 selector.register(control, selectors.EVENT_READ)

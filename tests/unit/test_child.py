@@ -1,8 +1,27 @@
-"""The growing pauses between restarts."""
+"""The growing pauses between restarts; a child that hangs, with the seconds of a supervisor that are only said."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.child import pause
+from gateway import trace
+from gateway.child import Child, Command, pause
+from gateway.control import Message
+from gateway.watchdog import START_SECONDS
+
+#: A process that says it is ready and answers nothing; one that never says a word.
+READY = """
+import socket, sys
+line = socket.socket(fileno=int(sys.argv[2]))
+line.send(b'{"ready": true}')
+while line.recv(1000):
+    pass
+"""
+SILENT = "import signal; signal.pause()"
 
 
 @pytest.mark.parametrize(
@@ -10,3 +29,92 @@ from gateway.child import pause
 )
 def test_pause(deaths: int, seconds: float) -> None:
     assert pause(deaths) == pytest.approx(seconds)
+
+
+@pytest.fixture(autouse=True)
+def the_question_ends_nobody() -> Iterator[None]:
+    """As in the supervisor."""
+    before = signal.signal(trace.SIGNAL, signal.SIG_IGN)
+    yield
+    signal.signal(trace.SIGNAL, before)
+
+
+class Life:
+    """A child and what was heard of it."""
+
+    def __init__(self, program: str) -> None:
+        self.heard: list[str] = []
+        self._came = asyncio.Event()
+        self.child = Child("it", lambda: Command([sys.executable, "-c", program]), self._changed)
+        self.child.start()
+
+    def _changed(self, child: Child, what: str, message: Message) -> None:
+        self.heard.append(what)
+        self._came.set()
+
+    async def until(self, what: str) -> None:
+        while what not in self.heard:
+            self._came.clear()
+            await self._came.wait()
+
+    def tick(self, seconds: int, elapsed: float = 1.0) -> None:
+        for _ in range(seconds):
+            self.child.tick(elapsed)
+
+
+def lived(program: str, test: Callable[[Life], Awaitable[None]]) -> list[str]:
+    """The log of a life in which the test happens; its end included."""
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            life = Life(program)
+            await test(life)
+            life.child.end({})
+            life.child.signal(signal.SIGKILL)
+            await life.child.gone.wait()
+
+    with capture_logs() as log:
+        asyncio.run(main())
+    return [line["event"] for line in log]
+
+
+def test_one_that_does_not_answer_is_killed() -> None:
+    async def test(life: Life) -> None:
+        await life.until("ready")
+        life.tick(11)
+        assert (life.heard[-1], life.child.hangs) == ("silent", 0)
+        assert life.child.silent > 0
+        life.tick(51)
+        assert life.child.hangs == 1
+        await life.until("died")
+        assert (life.child.ended, life.child.silent, life.child.ready) == ("SIGKILL", 0.0, False)
+
+    assert lived(READY, test) == ["process hangs", "killed, it hangs", "process ended, will be restarted"]
+
+
+def test_one_that_is_never_ready_is_killed_later() -> None:
+    async def test(life: Life) -> None:
+        life.tick(int(START_SECONDS))
+        assert (life.heard, life.child.hangs) == (["started"], 0)
+        life.tick(1)
+        assert life.child.hangs == 1
+        await life.until("died")
+
+    assert lived(SILENT, test) == ["not ready in time, killed", "process ended, will be restarted"]
+
+
+def test_one_whose_supervisor_came_late_stays() -> None:
+    async def test(life: Life) -> None:
+        await life.until("ready")
+        life.tick(1000, 3600.0)
+
+    assert lived(READY, test) == []
+
+
+def test_one_that_drains_is_bound_by_its_patience_alone() -> None:
+    async def test(life: Life) -> None:
+        await life.until("ready")
+        life.child.recycle({"drain": 1}, 100.0)
+        life.tick(1000)
+
+    assert lived(READY, test) == []

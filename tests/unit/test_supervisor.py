@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import trace
 from gateway.cli import running
 from gateway.orders import ordered
 
@@ -216,6 +217,34 @@ def test_a_stopped_worker_that_goes_on_in_time_stays(start: Start) -> None:
     supervisor.process.send_signal(signal.SIGTERM)
     assert supervisor.ended() == 0
     assert not any("process ended" in each for each in supervisor.lines)
+
+
+def test_the_question_where_it_hangs_ends_nobody(start: Start, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    supervisor = start(wait=str(tmp_path / "pipe"), summary={"workers": 1})
+    worker = int(str(supervisor.event("process started")["pid"]))
+    os.kill(supervisor.process.pid, trace.SIGNAL)
+    os.kill(worker, trace.SIGNAL)
+    with open(tmp_path / "pipe", "wb"):
+        assert supervisor.event("process ready")["pid"] == worker
+
+
+def test_systemd_hears_that_it_is_ready_and_turns(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(tmp_path / "notify"))
+        ear.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        supervisor = start()
+        words: list[bytes] = []
+        while b"READY=1" not in words or words.count(b"WATCHDOG=1") < 3:
+            words.append(ear.recv(100))
+        supervisor.process.send_signal(signal.SIGTERM)
+        while words[-1] != b"STOPPING=1":
+            words.append(ear.recv(100))
 
 
 def test_workers_that_never_start_end_it_with_1(start: Start) -> None:
