@@ -13,6 +13,8 @@
     backend  vanishes                  it has read the final dot, and is gone without a word
     backend  offers SIZE 1000, DSN     what its EHLO says besides STARTTLS, from the first line of the script on
     relay    crashes                   our own bug: what brings mails to the backend raises an exception
+    house    crashes WHERE             our own bug at `greeted`, `mail` or `rcpt`
+    certificate gone                   the gateway has none to show any more
     relay    engaged                   other mails hold a connection to the backend, and go on doing so
     advance  5m                        the clock moves on, and the edge looks whose time is up
     C: NOOP                            a line the client sends (CRLF is added)
@@ -40,7 +42,8 @@ from pathlib import Path
 
 SPOKEN = ("S", "B", "closed")
 _SET_UP = {"zone", "client", "config", "policy"}
-_HAPPENS = {"backend", "relay", "advance", "closed", "connect", "return", "tls", "drain", "worker", "silence"}
+_HAPPENS = {"backend", "relay", "house", "certificate", "worker", "advance", "closed", "connect", "return", "tls"}
+_HAPPENS |= {"drain", "silence"}
 _REPEATED = re.compile(r"(C\\|C|S)\*(\d+):? (.*)")
 _MANY = 10  # equal lines of speech, which `rewritten` makes one
 

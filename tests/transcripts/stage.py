@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -163,6 +164,10 @@ class Stage:
                 self.sink.features = tuple(word.strip() for word in line.text.partition(" ")[2].split(","))
             case "relay", ["crashes"]:
                 self.house.house.relay.deliver = _crash  # type: ignore[method-assign]
+            case "house", ["crashes"]:
+                setattr(self.house.edge.handler, words[1], _crash_now if words[1] == "greeted" else _crash)
+            case "certificate", ["gone"]:
+                self.house.edge.tls = lambda: None
             case "relay", ["engaged"]:
                 await self._engage()
             case "backend", ["refuses"]:
@@ -219,6 +224,10 @@ def _vanish(_: Mail) -> None:
 
 
 async def _crash(*_: object, **__: object) -> Fate:
+    _crash_now()
+
+
+def _crash_now(*_: object) -> NoReturn:
     raise RuntimeError("secret insides: /var/lib/gatepost")
 
 
