@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from gateway.checks.check import Check, Named
 from gateway.checks.helo import classify
-from gateway.checks.spf_evaluator import SECONDS, evaluate, judged_domain
+from gateway.checks.spf_evaluator import evaluate, judged_domain
 from gateway.clock import Clock
 from gateway.dns.names import address_of
 from gateway.dns.resolver import Resolver
@@ -47,7 +47,7 @@ class Spf(Check[SpfFact]):
     name = "spf"
     stage = Stage.MAIL
     provides: ClassVar[Mapping[str, str]] = {"spf.result": "string", "spf.domain": "string"}
-    deadline = SECONDS + 1.0
+    deadline = 20.0  # RFC 7208 section 4.6.4
 
     def __init__(self, resolver: Resolver, clock: Clock, hostname: str = "unknown") -> None:
         self._resolver = resolver

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.checks.facts import Facts
 from gateway.checks.spf import Spf, SpfFact, check_host
 from gateway.clock import ManualClock
+from gateway.dns.answer import Response
 from gateway.dns.resolver import Resolver
 from gateway.dns.zone import Zone
 from gateway.mail.address import Mailbox
@@ -97,3 +98,24 @@ def test_a_failed_check() -> None:
     check = Spf(resolver(), ManualClock())
     assert check.failed(check.error())
     assert check.named(check.error()) == {"spf.result": "temperror", "spf.domain": ""}
+
+
+def test_the_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Never:
+        async def ask(self, name: str, rdtype: str, timeout: float) -> Response:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    assert Spf.deadline == 20.0
+    monkeypatch.setattr(Spf, "deadline", 0.01)
+    resolver = Resolver(Never(), ManualClock())
+
+    async def main() -> None:
+        session = Session("S", "192.0.2.1", 4, "192.0.2.2", 25, 0.0, helo="mx.example.net")
+        tx = Transaction("T", session, Envelope(Mailbox.parse(b"a@example.org")), 0.0)
+        facts = Facts({Spf: Spf(resolver, ManualClock())}, tx)
+        assert (await facts.get(Spf)).result == "temperror"
+        assert facts.failed == {"spf": "no answer in 0.01 s"}
+        await resolver.close()
+
+    asyncio.run(main())
