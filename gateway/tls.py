@@ -47,6 +47,7 @@ def server_context(
                 groups[names] = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 _harden(context, "1.2")
                 context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+                context.num_tickets = 1  # who sends mail resumes with one; the usual second costs as much again
             load_pair(groups[names], chain, secret)
             pairs.setdefault(names, []).append((chain, secret))
         except (ssl.SSLError, Fault) as why:
