@@ -2,8 +2,8 @@
 
 The configuration is JSON: {"summary": {...}, "problem": "...", "die": ..., "deaf": true, "refuse": [row, ...],
 "hang": PATH, "warning": "...", "stuck": [PATH, "python" | "C"], "wait": PATH}. The bundle is a copy of it. Before it is
-ready it waits until somebody writes to the pipe of `wait`. Who can remove the file of `stuck` hangs once it is ready, in
-a loop of Python or in C with the interpreter's lock. Accepted connections are told the worker's row, process id and
+ready it waits until somebody writes to the pipe of `wait`. Who can remove the file of `stuck` hangs once it is ready,
+in a loop of Python or in C with the interpreter's lock. Accepted connections are told the worker's row, process id and
 bundle.
 """
 
