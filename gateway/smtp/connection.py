@@ -61,7 +61,7 @@ class Connection(SMTP):
         self._dialogue = Dialogue(
             settings.rules,
             tls=settings.implicit_tls,
-            tls_ready=lambda: edge.tls() is not None,
+            tls_ready=edge.tls_ready,
             writer=partial(edge.writer, caller.ip),
             xclient=among(caller.ip, settings.xclient),
         )

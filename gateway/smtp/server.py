@@ -153,12 +153,16 @@ class Edge:
             self.handler,
             self.strangers,
             largest=self.settings.rules.message,
-            room=partial(self.room, ip=session.client_ip),
+            room=partial(self.room, session.client_ip),
             pause=self._hold,
             now=clock.monotonic,
         )
 
-    def room(self, octets: int, ip: str) -> bool:
+    def tls_ready(self) -> bool:
+        """True when a certificate is at hand."""
+        return self.tls() is not None
+
+    def room(self, ip: str, octets: int) -> bool:
         """True when a message of that size, from a client there, fits into memory now.
 
         A network may hold `_SHARE` times what it leaves free: alone three quarters of all, two of them three sevenths
@@ -177,7 +181,7 @@ class Edge:
 
     def _hold_octets(self, ip: str, octets: int) -> None:
         # Several messages may have been let in that only together are too large: the last ones give way.
-        if octets > 0 and not self.room(octets, ip):
+        if octets > 0 and not self.room(ip, octets):
             raise Unavailable("no memory for more mail (limits.memory)")
         self.census.hold(octets, ip)
 

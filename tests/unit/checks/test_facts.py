@@ -1,6 +1,7 @@
 """Facts: pulled once, shared, concurrent, never raising."""
 
 import asyncio
+import weakref
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -143,6 +144,27 @@ def test_a_check_that_fails_in_any_way_is_temperror_and_said_to_have_failed() ->
         values = await facts.named([Down, Broken, Endless])
         assert values == {f"{n}.result": "temperror" for n in ("down", "broken", "endless")}
         assert facts.failed == {"down": "DNS: no answer", "broken": "internal error", "endless": "no answer in 0.01 s"}
+
+    asyncio.run(scenario())
+
+
+def test_a_fact_that_is_there_keeps_no_task() -> None:
+    """A connection that idles would keep it for hours, with its context and the frame of the check."""
+    tasks: list[weakref.ref[object]] = []
+
+    class Noted(Plain):
+        name = "noted"
+
+        async def run(self, tx: Transaction, facts: Facts) -> Word:
+            tasks.append(weakref.ref(asyncio.current_task()))
+            return await super().run(tx, facts)
+
+    async def scenario() -> None:
+        facts, _ = make(Noted)
+        assert (await facts.get(Noted)).result == "pass"
+        await asyncio.sleep(0)
+        assert [task() for task in tasks] == [None]
+        assert (await facts.get(Noted)).result == "pass"
 
     asyncio.run(scenario())
 
