@@ -23,6 +23,7 @@ from gateway.mail.address import Mailbox
 from gateway.mail.reply import printable
 from gateway.mail.terms import Unavailable
 from gateway.relay.client import Connection
+from gateway.relay.dane import UNREADABLE
 from gateway.relay.fate import Broken, Step, Untrusted
 from gateway.relay.probe import ENDINGS, calls_itself, takes_ending
 from gateway.relay.recipients import nobody
@@ -254,7 +255,7 @@ def _readable(chain: Sequence[bytes]) -> list[x509.Certificate]:
     """Those of them whose name and dates can be read."""
     found = []
     for octets in chain:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(*UNREADABLE):
             certificate = x509.load_der_x509_certificate(octets)
             assert certificate.subject is not None
             assert certificate.not_valid_after_utc is not None
@@ -268,7 +269,7 @@ def _described(certificate: bytes, now: float) -> tuple[float, str]:
         leaf = x509.load_der_x509_certificate(certificate)
         left = days_left(leaf, now)
         names = ", ".join(_names(leaf)[:5]) or "no name"
-    except ValueError:
+    except UNREADABLE:
         return 0.0, f"a certificate that cannot be read, {fingerprints(certificate)[0]}"
     until = f"{leaf.not_valid_after_utc:%Y-%m-%d}"
     life = f"valid until {until}, {left:.0f} days" if left >= 0 else f"expired on {until}"

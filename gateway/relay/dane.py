@@ -22,6 +22,15 @@ _DIGESTS = {1: "sha256", 2: "sha512"}
 _LENGTHS = {1: 32, 2: 64}
 #: Certificates of a chain that are looked at, and steps from the server's to the anchor.
 _CHAIN_LIMIT = 12
+#: What `cryptography` raises over a stranger's certificate; some of it late, when a date or a name is looked at.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def usable(records: Iterable[Tlsa]) -> list[Tlsa]:
@@ -41,14 +50,14 @@ def matches(host: str | Sequence[str], records: Iterable[Tlsa], chain: Sequence[
     `host` is the TLSA base name, or all names that the server may have (RFC 7672 section 3.2.2); A-labels. Certificates
     that cannot be read match nothing.
     """
-    names = (host,) if isinstance(host, str) else tuple(host)
-    if not chain:
-        return False
     try:
-        server = _read(chain[0])
-    except ValueError:
+        return bool(chain) and _matches((host,) if isinstance(host, str) else host, usable(records), chain, now)
+    except UNREADABLE:
         return False
-    records = usable(records)
+
+
+def _matches(names: Sequence[str], records: Sequence[Tlsa], chain: Sequence[bytes], now: float) -> bool:
+    server = _read(chain[0])
     if any(usage == DANE_EE and _is(server, selector, m, data) for usage, selector, m, data in records):
         return True
     anchors = [record for record in records if record[0] == DANE_TA]
@@ -68,7 +77,7 @@ def _others(chain: Sequence[bytes], anchors: Iterable[Tlsa]) -> list[x509.Certif
     for octets in [*chain[1:_CHAIN_LIMIT], *whole[:_CHAIN_LIMIT]]:
         try:
             found.append(_read(octets))
-        except ValueError:
+        except UNREADABLE:
             continue
     return found
 
@@ -80,7 +89,7 @@ def _is(certificate: x509.Certificate, selector: int, matching: int, data: bytes
             octets = certificate.public_bytes(Encoding.DER)
         else:
             octets = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return False
     return (hashlib.new(_DIGESTS[matching], octets).digest() if matching else octets) == data
 
@@ -122,7 +131,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate, depth: int)
         except x509.ExtensionNotFound:
             pass
         certificate.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+    except (x509.ExtensionNotFound, InvalidSignature, *UNREADABLE):
         return False
     return True
 

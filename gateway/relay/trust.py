@@ -70,7 +70,7 @@ def fingerprints(certificate: bytes) -> tuple[str, ...]:
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
         octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except ValueError:  # unreadable, or a key of a kind we do not know
+    except dane.UNREADABLE:  # or a key of a kind we do not know
         return tuple(found)
     return (*found, f"key:{hashlib.sha256(octets).hexdigest()}")
 
@@ -141,9 +141,9 @@ class Dane:
 class Exchanged:
     """PKIX for hosts that MX records name: somebody must vouch for the records themselves.
 
-    That is an MTA-STS policy of the domain that names the host, DNSSEC, or `private`: authorities that the operator named,
-    who certify nobody else's hosts. Without any of them a forged MX record would lead to a forger's host and to its
-    perfectly good certificate. `strict`: a policy it must be (the second way of `verify: dane`).
+    That is an MTA-STS policy of the domain that names the host, DNSSEC, or `private`: authorities that the operator
+    named, who certify nobody else's hosts. Without any of them a forged MX record would lead to a forger's host and to
+    its perfectly good certificate. `strict`: a policy it must be (the second way of `verify: dane`).
     """
 
     def __init__(self, context: Context, policies: Policies, *, private: bool = False, strict: bool = False) -> None:

@@ -123,10 +123,14 @@ class Wire(asyncio.Protocol):
             raise Untrusted("TLS: connection lost")
         self._transport = transport
         self._reader = ResponseReader()
-        fault = trust.judge(peer_chain(transport.get_extra_info("ssl_object"))) if trust.judge else ""
-        if fault:
-            self.abort()
-            raise Untrusted(f"TLS: {fault}")
+        if trust.judge is not None:
+            try:
+                fault = trust.judge(peer_chain(transport.get_extra_info("ssl_object")))
+            except Exception as why:  # a stranger's octets, and who cannot be judged is not believed
+                fault = f"its certificates cannot be judged: {why!r}"
+            if fault:
+                self.abort()
+                raise Untrusted(f"TLS: {fault}")
         self.encrypted = True
 
     def keep_session(self, trust: Trust, name: str) -> None:

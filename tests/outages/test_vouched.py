@@ -1,7 +1,10 @@
-"""MX records that lead to a host with a perfectly good certificate of a public authority: who vouches for them.
+"""Who is believed: MX records that lead to a host with a perfectly good certificate of a public authority, and
+certificates that cannot be read.
 
 The trial authority stands in for a public one (`SSL_CERT_FILE`, which OpenSSL reads for the system's store)."""
 
+import hashlib
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from tests.outages.rig import NAME, Rig, run
 from tests.outages.test_tls import BLOCKED, ENFORCE, RECORD, ZONE, delivered, policy, refused
+from tests.support import certificates
 
 NAMED = ENFORCE
 OTHERS = ENFORCE.replace(NAME, "other.example")
@@ -74,3 +78,28 @@ def test_a_start_without_the_state_strips_no_protection(tmp_path: Path, away: bo
         await refused(rig, forger, mx=mx, zone={**ZONE, **BLOCKED, **forged}, fetch=policy(""), **how)
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("kind", certificates.UNREADABLE)
+@pytest.mark.parametrize("how", ["key", "certificate", "3 1 1", "2 0 1"])
+def test_a_certificate_that_cannot_be_read(tmp_path: Path, how: str, kind: str, loop: str) -> None:
+    """Whoever shows it is not believed, and the next host is asked. A pin of its octets is one of its octets."""
+
+    async def test(rig: Rig) -> None:
+        leaf = certificates.make(NAME)
+        octets = certificates.unreadable(kind, leaf)
+        pair = certificates.chain_file(tmp_path, "unreadable", leaf)
+        pair.certificate.write_text(ssl.DER_cert_to_PEM_cert(octets))
+        backend = await rig.backend()
+        backend.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        backend.context.load_cert_chain(pair.certificate, pair.key)
+        pin = hashlib.sha256(octets).hexdigest() if how == "certificate" else "0" * 64
+        if " " in how:
+            records = {f"_{backend.port}._tcp.{NAME}": {"TLSA": [f"{how} {'00' * 32}"]}}
+            tls = {"mx": f'"example.net:{backend.port}"', "tls": "{verify: dane}", "zone": {**ZONE, **records}}
+        else:
+            tls = {"tls": f'{{verify: fingerprint, fingerprints: ["{how}:{pin}"]}}'}
+        await (delivered if how == "certificate" else refused)(rig, backend, **tls)
+
+    run(tmp_path, test, loop=loop)

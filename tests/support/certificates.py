@@ -128,3 +128,14 @@ def write(directory: Path, kind: str, name: str, ca: TestCa) -> Pair:
     else:
         leaf = make(name, make("between.example", root, ca=True))
     return chain_file(directory, kind, leaf)
+
+
+#: Ways to make a certificate unreadable to `cryptography` that OpenSSL lets through a handshake without verification.
+UNREADABLE = {"version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"), "dates": (b"\x17\x0d2", b"\x17\x0dz")}
+
+
+def unreadable(kind: str, node: Node) -> bytes:
+    """The certificate (DER), spoilt in that way; its signature holds no more."""
+    good, bad = UNREADABLE[kind]
+    assert good in node.der
+    return node.der.replace(good, bad, 1)

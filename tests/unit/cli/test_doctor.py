@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -290,6 +291,23 @@ def test_what_stands_above_a_backends_certificate(tmp_path: Path, days: float, c
         pin = fingerprints(certificates(pair.certificate.read_bytes())[0].public_bytes(Encoding.DER))[1]
         pinned = hosts.replace("ca: above.pem, name: " + NAME, f'verify: fingerprint, fingerprints: ["{pin}"]')
         assert "above" not in said(await visit(rig, configured(tmp_path, pinned)))
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("kind", certificates_of.UNREADABLE)
+def test_a_certificate_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
+    async def test(rig: Rig) -> None:
+        leaf = certificates_of.make(NAME)
+        pair = certificates_of.chain_file(tmp_path, "unreadable", leaf)
+        pair.certificate.write_text(ssl.DER_cert_to_PEM_cert(certificates_of.unreadable(kind, leaf)))
+        backend = await rig.backend(features=ALL)
+        assert backend.context is not None
+        backend.context.load_cert_chain(pair.certificate, pair.key)
+        hosts = f'{{hosts: ["127.0.0.1:{backend.port}"], tls: {{ca: ca.pem, name: {NAME}}}}}'
+        words = said(await visit(rig, configured(tmp_path, hosts)))
+        assert "red: TLS" in words
+        assert "yellow: shows: a certificate that cannot be read, certificate:" in words
 
     run(tmp_path, test)
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.relay.dane import matches, usable
+from tests.support import certificates
 
 START = datetime(2023, 1, 1, tzinfo=UTC)
 NOW = START.timestamp() + 86_400
@@ -140,3 +141,15 @@ def test_what_is_no_certificate_matches_nothing() -> None:
     assert not matches(HOST, [(3, 0, 0, b"junk")], [b"junk"], NOW)
     assert not matches(HOST, [(3, 0, 0, b"junk")], [], NOW)
     assert not matches(HOST, [(2, 0, 0, b"junk")], [der("leaf"), b"junk"], NOW)
+
+
+@pytest.mark.parametrize("kind", certificates.UNREADABLE)
+def test_what_cannot_be_read_matches_nothing(kind: str) -> None:
+    """`cryptography` says so by errors of many kinds, and of dates and names not until they are asked for."""
+    root = certificates.make("root.example", ca=True)
+    leaf = certificates.make(HOST, root)
+    now = datetime.now(UTC).timestamp()
+    anchor = [(2, 0, 0, root.der)]
+    assert matches(HOST, anchor, [leaf.der, root.der], now)
+    assert not matches(HOST, anchor, [certificates.unreadable(kind, leaf), root.der], now)
+    assert not matches(HOST, [(2, 1, 0, root.spki)], [leaf.der, certificates.unreadable(kind, root)], now)
