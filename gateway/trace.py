@@ -29,8 +29,9 @@ class Trace:
         os.lseek(self.descriptor, 0, os.SEEK_SET)  # the place to write is shared with who inherits it
 
     def read(self) -> list[str]:
-        """The lines that the process left; none, and it said nothing."""
-        return os.pread(self.descriptor, _OCTETS, 0).decode("ascii", "replace").splitlines()
+        """The lines that the process left; none, and it said nothing. Of many the last: the main thread ends them."""
+        start = max(os.fstat(self.descriptor).st_size - _OCTETS, 0)
+        return os.pread(self.descriptor, _OCTETS, start).decode("ascii", "replace").splitlines()
 
 
 def left_in(descriptor: int) -> None:

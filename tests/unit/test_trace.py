@@ -22,6 +22,12 @@ def stuck():
 stuck()
 """
 
+THREADS = """
+import threading
+for _ in range(90):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
 
 @pytest.fixture
 def place() -> Iterator[Trace]:
@@ -54,6 +60,19 @@ def test_it_says_where_it_is(place: Trace, hanging: "subprocess.Popen[bytes]", n
         while "in <module>" not in "".join(place.read()):
             assert hanging.poll() is None
         assert "\0" not in "".join(place.read())
+
+
+def test_of_many_threads_the_main_one_is_told(place: Trace) -> None:
+    command = [sys.executable, "-c", THREADS + HANGS, str(place.descriptor)]
+    with subprocess.Popen(command, pass_fds=(place.descriptor,), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(trace.SIGNAL)
+        while "in <module>" not in "".join(place.read()):
+            assert process.poll() is None
+        assert os.fstat(place.descriptor).st_size > 20_000 > len("\n".join(place.read()))
+        assert any(line.endswith("in stuck") for line in place.read())
+        process.kill()
 
 
 def test_the_kernels_word(hanging: "subprocess.Popen[bytes]") -> None:
