@@ -146,6 +146,8 @@ class LiveHearing(Hearing):
 
     def misled(self, size: int) -> bool:
         """True when the announced size put recipients together whom the counted one would have parted."""
+        if not self._trusted:
+            return False
         facts, engine = {**self.values(), SIZE: size}, self._house.policy.engine
         return not all(classes.silent(engine, rule, facts, self._facts.failed) for rule in self._trusted.values())
 

@@ -7,7 +7,7 @@ Linear; called by `mail/author`.
 import re
 from dataclasses import dataclass
 
-_ATEXT = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+")
+_ATEXT = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\xa0-\U0010ffff-]+")  # RFC 6532, without C1 controls
 _SPECIALS = frozenset("<>@,;:.")
 
 
@@ -59,7 +59,7 @@ def scan(text: str) -> tuple[list[Token], list[str]]:
             gap = False
         else:
             atom = _ATEXT.match(text, at)
-            if atom is None or any("\x7f" <= x <= "\x9f" for x in atom[0]):
+            if atom is None:
                 raise Malformed("an octet that no address may hold")
             tokens.append(Token("atom", atom[0], gap))
             at, gap = atom.end(), False

@@ -8,6 +8,7 @@ reverse name are a stranger's words: what is no domain or address literal stands
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from gateway.mail.envelope import Transaction
 from gateway.mail.message import Field
@@ -53,8 +54,13 @@ def received(tx: Transaction, hostname: str, date: float, *, client_name: str = 
     # Exactly one path or none (RFC 5321 section 7.6: several would tell each recipient of the blind others).
     if len(envelope.recipients) == 1:
         lines.append(f"for <{envelope.recipients[0].mailbox}>")
-    stamp = format_datetime(datetime.fromtimestamp(int(date), UTC))
+    stamp = _stamp(int(date))
     return ("\r\n\t".join(lines) + f";\r\n\t{stamp}\r\n").encode("utf-8" if envelope.smtputf8 else "ascii", "replace")
+
+
+@lru_cache(maxsize=2)  # a busy second has hundreds of mails
+def _stamp(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def _protocol(tx: Transaction) -> str:
