@@ -20,7 +20,8 @@ HANGUP_LINE = 2048  # longer ones come from no mail client: the connection ends
 
 _BARE_SO_FAR = re.compile(rb"\r(?!\n|\Z)|\n|\0")  # a CR at the very end may yet get its LF
 _BARE = re.compile(rb"[\r\n\0]")
-_FOREIGN_FIRST = re.compile(rb"[\x16\x80]|SSH-", re.IGNORECASE)
+# A TLS hello, Redis, JSON, XML, telnet: every command begins with a letter. SSH. Requests as of SIP and RTSP.
+_FOREIGN_FIRST = re.compile(rb"[^A-Z ]|SSH-|.* [A-Z]+/\d\.\d\Z", re.IGNORECASE)
 _HTTP = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"})
 _EXTENDED = {b"MAIL": MAIL_LIMIT, b"RCPT": RCPT_LIMIT}
 
@@ -46,8 +47,8 @@ def take_line(buffer: bytearray) -> bytes | None:
 def word_and_argument(line: bytes, *, first: bool, esmtp: bool) -> tuple[bytes, bytes]:
     """The command's word in upper case, and its argument.
 
-    Other protocols are cut off: TLS and SSH by the `first` line of a connection, HTTP by any (ALPACA: a browser's
-    headers come before the attacker's commands), and so is PROXY: unasked, late or a second one, it is a lie.
+    Other protocols are cut off: by the `first` line of a connection where it can be no SMTP, HTTP by any (ALPACA: a
+    browser's headers come before the attacker's commands), and so is PROXY: unasked, late or a second one, it is a lie.
     """
     word, _, argument = line.partition(b" ")
     word = word.upper()

@@ -27,6 +27,14 @@ _FOREIGN = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE
 _LONGER = {"MAIL": 26 + 17 + 10 + 107 + 9, "RCPT": 507 + 29}
 
 
+def _no_smtp(line: bytes) -> bool:
+    """True for a line that no SMTP client begins with."""
+    request = re.fullmatch(rb"[a-z]+/[0-9][.][0-9]", line.rpartition(b" ")[2], re.IGNORECASE)
+    return (
+        not re.match(rb"[a-z ]|$", line, re.IGNORECASE) or line[:4].upper() == b"SSH-" or bool(request and b" " in line)
+    )
+
+
 class Sent(Protocol):
     """What reached the relay; `visit.Sent` says more."""
 
@@ -175,7 +183,7 @@ class Reference:
         self._refusal(reply, status=name not in {"EHLO", "HELO"})
         alone = name in _ALONE and bool(self._buffer) and self.glued != "never"
         assert self._worn_out or alone or not self._session.plain(name, line), f"{reply} to {line!r}"
-        foreign = name in _FOREIGN or (first and (line[:1] in {b"\x16", b"\x80"} or line[:4].upper() == b"SSH-"))
+        foreign = name in _FOREIGN or (first and _no_smtp(line))
         if foreign or name == "BDAT":
             self._hangs_up()
         elif name == "XCLIENT" or (alone and reply.code == 503):  # for some of their faults only

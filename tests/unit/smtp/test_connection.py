@@ -339,6 +339,8 @@ def test_a_client_that_does_not_read_is_not_served_and_then_cut() -> None:
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01",
         b"SSH-2.0-x\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"INVITE sip:alice@example.com SIP/2.0\r\nVia: x\r\n\r\n",
     ],
 )
 def test_what_is_no_smtp_gets_one_reply_and_the_end(run: Run, octets: bytes) -> None:

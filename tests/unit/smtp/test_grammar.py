@@ -76,7 +76,7 @@ def test_octet_by_octet_the_first_line_is_the_same(octets: bytes) -> None:
 def test_words_are_upper_case_and_trailing_space_goes() -> None:
     assert grammar.word_and_argument(b"mail FROM:<a@b>  \t", first=False, esmtp=True) == (b"MAIL", b"FROM:<a@b>")
     assert grammar.word_and_argument(b"NOOP", first=True, esmtp=False) == (b"NOOP", b"")
-    assert grammar.word_and_argument(b"\xff\xfe", first=True, esmtp=False) == (b"\xff\xfe", b"")
+    assert grammar.word_and_argument(b"\xff\xfe", first=False, esmtp=False) == (b"\xff\xfe", b"")
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -88,7 +88,21 @@ def test_http_is_cut_off_anywhere(line: bytes, first: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"\x16\x03\x01x", b"SSH-2.0-OpenSSH_9", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2", b"\x80.x"]
+    "line",
+    [
+        b"\x16\x03\x01x",
+        b"SSH-2.0-OpenSSH_9",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2",
+        b"\x80.x",
+        b"*1",  # Redis
+        b'{"id": 1, "method": "login"}',
+        b"<?xml version='1.0'?>",
+        b"@RSYNCD: 31.0",
+        b"\xff\xfb\x1f",  # telnet
+        b"INVITE sip:alice@example.com SIP/2.0",
+        b"DESCRIBE rtsp://example.com/ RTSP/1.0",
+        b"PROPFIND / HTTP/1.1",
+    ],
 )
 def test_other_protocols_are_cut_off_at_the_first_line(line: bytes) -> None:
     with pytest.raises(SyntaxRefused) as refused:
