@@ -22,6 +22,9 @@ _ABSENT = {
     "discard": "there is no 'discard': mail is delivered, quarantined or refused, never dropped",
     "drop": "there is no 'drop': mail is delivered, quarantined or refused, never dropped",
 }
+#: Words of others for actions of ours.
+_MEANT = {"allow": "accept", "permit": "accept", "pass": "accept", "whitelist": "accept", "allowlist": "accept"}
+_MEANT |= dict.fromkeys(("block", "deny", "refuse", "bounce"), "reject") | {"tempfail": "defer", "hold": "quarantine"}
 _FIELD = re.compile(r"X-[A-Za-z0-9](?:[A-Za-z0-9-]{0,60}[A-Za-z0-9])?")
 _WAIT_LIMIT = 366 * 86_400.0
 _RATE = re.compile(r"([0-9]{1,9})/(\S+)")
@@ -62,7 +65,8 @@ def read(reader: "Reader") -> Done | None:
         return None
     if word not in _WORDS:
         what = _ABSENT.get(word, f"unknown action '{word}'")
-        hint = "" if word in _ABSENT else nearest(word, _WORDS) or f"one of: {', '.join(_WORDS)}"
+        near = f"did you mean '{_MEANT[word]}'?" if word in _MEANT else nearest(word, _WORDS)
+        hint = "" if word in _ABSENT else near or f"one of: {', '.join(_WORDS)}"
         reader.error(loc, what, hint, key=isinstance(then, dict))
         return None
     action = Action(word)

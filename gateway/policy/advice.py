@@ -6,6 +6,7 @@ Takes the complaints of CEL's compiler and the checked tree, gives `Mistake`s. P
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from gateway.policy import lists
 from gateway.policy.syntax import Call, Const, Fold, Items, Name, Node, Other, walk
@@ -40,6 +41,7 @@ _COMPARISONS = ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_")
 _LOGIC = ("_&&_", "_||_", "!_", "_?_:_", "@not_strictly_false")
 _ARITHMETIC = ("_+_", "_-_", "_*_", "_/_", "_%_", "-_")
 OPERATORS = frozenset({*_COMPARISONS, *_LOGIC, *_ARITHMETIC, "@in", "_[_]"})
+_TURNED = {"=>": ">=", "=<": "<="}
 _WORDS = {"and": "&&", "or": "||", "not": "!", "AND": "&&", "OR": "||", "NOT": "!"}
 _NAME_BEFORE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\s*\.\s*[A-Za-z_][A-Za-z0-9_]*)*\s*$")
 
@@ -79,8 +81,14 @@ def of_syntax(text: str, at: int, what: str) -> Mistake:
     hint = f"{missing[1]} is missing" if missing else ""
     if word == "=" or word.startswith("= "):
         hint, shown = "write == to compare", "'='"
+    elif word in _TURNED:
+        hint = f"write {_TURNED[word]}"
     elif word in _WORDS:
         hint = f"write {_WORDS[word]}"
+    elif re.search(r"(?:^|[\s(!&|])(?:not|NOT)\s+$", text[:at]):
+        hint = "write ! instead of not"
+    elif re.search(r"(?:^|[\s(&|])if\s+$", text[:at]):
+        hint = "write the condition alone, without 'if'"
     elif word in {"&", "|"} or word[:2] in {"& ", "| "}:
         hint, shown = f"write {word[0] * 2}", f"'{word[0]}'"
     elif word[:1] in {"'", '"'}:
@@ -97,6 +105,8 @@ def of_undeclared(text: str, at: int, name: str, named_lists: Collection[str]) -
     if text[at : at + 1] == "(":
         if name in FUNCTIONS:
             return Mistake(start, f"'{name}' is called in a wrong way", f"write {FUNCTIONS[name]}")
+        if name in MACROS:
+            return Mistake(at - len(name), f"'{name}' is called in a wrong way", f"write list.{name}(x, ...)")
         known = [*FUNCTIONS, *MACROS]
         word = re.search(r"[A-Za-z_][A-Za-z0-9_]*\s*$", text[:at])
         start = word.start() if word else start  # of a method its own name, not its target's
@@ -113,7 +123,9 @@ def of_undeclared(text: str, at: int, name: str, named_lists: Collection[str]) -
         return Mistake(start, f"'{name}' alone is no fact", _listed("its facts", group))
     if hint := _unfinished(name):
         return Mistake(start, f"unknown fact '{name}'", hint)
-    return Mistake(start, f"unknown fact '{name}'", nearest(name, [*FACTS, *UNITS]))
+    groups = sorted({fact.partition(".")[0] for fact in FACTS})
+    hint = nearest(name, [*FACTS, *UNITS]) or f"facts begin with {', '.join(groups)} and a dot"
+    return Mistake(start, f"unknown fact '{name}'", hint)
 
 
 def _unfinished(name: str) -> str:
@@ -134,6 +146,8 @@ def of_overload(text: str, at: int, function: str, types: str, call: Call | None
     if function not in OPERATORS:
         start = name_start(text, at)
         given = " and ".join(kinds) or "nothing"
+        if function == "contains" and kinds[:1] == ["a list"]:
+            return Mistake(start, f"'contains' does not take {given}", "write 'text' in LIST")
         return Mistake(start, f"'{function}' does not take {given}", f"write {FUNCTIONS.get(function, function)}")
     symbol = "? :" if function == "_?_:_" else function.replace("_", "").removeprefix("@")
     names = [node for node in call.args if isinstance(node, Name)] if call else []
@@ -148,6 +162,8 @@ def of_overload(text: str, at: int, function: str, types: str, call: Call | None
         return Mistake(start, f"'{symbol}' takes conditions, not {wrong}", hint)
     if function == "@in":
         return Mistake(start, f"'in' looks for {kinds[0]} in {kinds[1]}, where none can be", hint)
+    if function in {"_==_", "_!=_"} and sorted(kinds) == ["a list", "a text"]:
+        hint += "; write 'text' in LIST" if hint else "write 'text' in LIST"
     verb = "compare" if function in _COMPARISONS else f"apply '{symbol}' to"
     joint = "with" if verb == "compare" else "and"
     return Mistake(start, f"cannot {verb} {kinds[0]} {joint} {kinds[1]}", hint)
@@ -180,6 +196,9 @@ def _of_tree(text: str, tree: Node) -> Iterator[Mistake]:
                 yield from _word(name, const)
             case Call(function="in_networks", args=(_, where)):
                 yield from _networks(text, where)
+            case Call(function="under", args=(Const(value=value, at=at), Name(name=name))) if name in FACTS:
+                what = "'under' asks whether the first domain is the second or below it"
+                yield Mistake(at, what, f"write under({name}, '{str(value).removeprefix('*.')}')")
             case Call(function="under", args=(_, Const(value=str() as parent, at=at))):
                 yield from _domain(parent, at)
             case Call(function="glob" | "matches" as called, args=(_, pattern)) if not isinstance(pattern, Const):
@@ -201,6 +220,8 @@ def _word(name: Name, const: Const) -> Iterator[Mistake]:
     if known.words and const.value not in known.words:
         hint = nearest(const.value, known.words) or f"one of: {', '.join(sorted(known.words - {''}))}"
         yield Mistake(const.at, f"{name.name} is never '{const.value}'", hint)
+    elif known.form is Form.IP:
+        yield from _ip(name.name, const.value, const.at)
     elif known.form is Form.DOMAIN and const.value and not const.value.startswith("["):
         yield from _domain(const.value, const.at)
     elif known.form is Form.ADDRESS and "@" in const.value:
@@ -212,11 +233,24 @@ def _word(name: Name, const: Const) -> Iterator[Mistake]:
             yield from _domain(domain, const.at)
 
 
+def _ip(fact: str, text: str, at: int) -> Iterator[Mistake]:
+    """An address that no client has, or has in another spelling."""
+    try:
+        plain = str(ip_address(text))
+    except ValueError:
+        network = text if "/" in text else "192.0.2.0/24"
+        yield Mistake(at, f"{fact} is never '{text}'", f"of networks write in_networks({fact}, ['{network}'])")
+        return
+    if plain != text:
+        yield Mistake(at, f"'{text}' never matches: addresses are compared in their short form", f"write {plain}")
+
+
 def _domain(text: str, at: int) -> Iterator[Mistake]:
     try:
         plain = lists.domain(text)
     except ValueError:
-        yield Mistake(at, f"'{text}' is no domain")
+        hint = f"'under(domain, ...)' is true of {text[2:]} and all below it" if text.startswith("*.") else ""
+        yield Mistake(at, f"'{text}' is no domain", hint)
         return
     if plain != text:
         yield Mistake(at, f"'{text}' never matches: domains are compared in lower case, as A-labels", f"write {plain}")

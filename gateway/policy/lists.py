@@ -110,6 +110,8 @@ def entry(text: str) -> Entry:
     """One entry in its canonical form. Raises `ValueError` with what is wrong."""
     if (person := name(text)) is not None:
         return person
+    if text.startswith("*@"):
+        raise ValueError(f"'{text}' is nobody's address: for all of a domain write {text[2:]}")
     if "@" in text.lstrip("@"):
         try:
             mailbox = Mailbox.parse(text.encode(), smtputf8=True)
@@ -143,7 +145,9 @@ def domain(text: str) -> str:
     try:
         return to_ascii(text)
     except ValueError:
-        raise ValueError(f"'{text}' is no domain, address or network") from None
+        hint = f": write {text[2:]}, 'under' takes all below it" if text.startswith("*.") else ""
+        hint = ": one entry a line" if "," in text or ";" in text else hint
+        raise ValueError(f"'{text}' is no domain, address or network{hint}") from None
 
 
 def load_lists(directory: Path, files: Files, problems: list[Problem]) -> dict[str, NamedList]:

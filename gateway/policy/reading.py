@@ -65,7 +65,8 @@ class Reader:
         """A text, or the default where it is absent or wrong."""
         value = self.data.get(key)
         if key in self.data and (not isinstance(value, str) or not value.strip()):
-            self.error((key,), f"'{key}' must be a text")
+            hint = "a '#' after a space begins a comment: put the text in quotes" if value is None else ""
+            self.error((key,), f"'{key}' must be a text", hint)
             return default
         return value.strip() if isinstance(value, str) else default
 
@@ -175,6 +176,8 @@ def _recipients(reader: Reader, named: Mapping[str, lists.NamedList]) -> Recipie
             if name not in named:
                 hint = f'did you mean "@{item}"?' if "." in item else nearest(name, named)
                 reader.error(loc, f"unknown list '{item}'", hint)
+        elif item.startswith("*@"):
+            reader.error(loc, f"'{item}' is nobody's address", f'for all of a domain write "{item[1:]}"')
         elif item.startswith("@"):
             try:
                 domains.add(lists.domain(item[1:]))
