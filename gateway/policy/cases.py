@@ -164,6 +164,8 @@ def read_case(reader: "Reader", named: Mapping[str, NamedList], rule: str) -> Ca
         hint = nearest(str(action), OUTCOMES) or f"one of: {', '.join(OUTCOMES)}"
         what = f"'action' cannot be '{action}'" if "action" in expect else "'expect' needs 'action'"
         reader.error(("expect", "action") if "action" in expect else ("expect",), what, hint)
+    if action == "none" and "rule" in expect:
+        reader.error(("expect", "rule"), "'none' says that no rule was final, so it names none", "leave 'rule' out")
     tags = expect.get("tags", {})
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
         reader.error(("expect", "tags"), "'tags' are names and values", "as in {X-Suspect: spf=fail}")

@@ -42,6 +42,8 @@ class Template:
 def _spelt(value: Value | float) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        value = ", ".join(str(each) for each in value)
     return printable(str(value), VALUE_LIMIT)
 
 
@@ -65,8 +67,8 @@ def parse(text: str, extra: Mapping[str, str] | None = None) -> tuple[Template, 
         parts += [name, ""]
         if name not in FACTS and name not in (extra or {}):
             mistakes.append(Mistake(match.start() + 1, f"unknown fact '{name}'", nearest(name, FACTS)))
-        elif name in FACTS and FACTS[name].type.startswith("list"):
-            mistakes.append(Mistake(match.start() + 1, f"{name} is a list and cannot stand in a text"))
+        elif name in FACTS and FACTS[name].type == "list<attachment>":
+            mistakes.append(Mistake(match.start() + 1, f"{name} is a list of files and cannot stand in a text"))
     parts[-1] += text[at:]
     for index, character in enumerate(text):
         if not " " <= character <= "~":

@@ -22,8 +22,7 @@ def test_fills_and_names() -> None:
     ("text", "offset", "what", "hint"),
     [
         ("a {dmarc.domian}", 3, "unknown fact 'dmarc.domian'", "did you mean 'dmarc.domain'?"),
-        ("{message.attachments}", 1, "message.attachments is a list and cannot stand in a text", ""),
-        ("{dkim.domains}", 1, "dkim.domains is a list and cannot stand in a text", ""),
+        ("{message.attachments}", 1, "message.attachments is a list of files and cannot stand in a text", ""),
         ("a {b", 2, "a lone '{'", "write {{ for the brace itself"),
         ("a }b", 2, "a lone '}'", "write }} for the brace itself"),
         ("a\nb", 1, "the character '\\n' cannot stand here", "one line of printable ASCII"),
@@ -44,3 +43,11 @@ def test_no_word_of_a_stranger_breaks_a_reply(value: str) -> None:
     assert octets.count(b"\r\n") == 1
     assert octets.isascii()
     assert len(octets) <= 512
+
+
+def test_a_list_stands_with_commas() -> None:
+    template, _, mistakes = parse("on {dnsbl.zones}")
+    assert not mistakes
+    assert template.fill({"dnsbl.zones": ["a.example", "b.example"]}) == "on a.example, b.example"
+    assert template.fill({"dnsbl.zones": []}) == "on "
+    assert len(template.fill({"dnsbl.zones": ["x" * 60] * 9})) <= 140
