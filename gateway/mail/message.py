@@ -13,7 +13,7 @@ import mmap
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
@@ -30,15 +30,15 @@ _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One header field: `name` as written, without space before the colon; `raw` the whole of it with its CRLF."""
+    """One header field: `name` as written, without space before the colon, `raw` the whole of it with its CRLF, and
+    `key` the name in lower case, which a dozen readers look at."""
 
     name: bytes
     raw: bytes
+    key: bytes = field(init=False)
 
-    @property
-    def key(self) -> bytes:
-        """The name in lower case."""
-        return self.name.lower()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.name.lower())
 
     @property
     def value(self) -> bytes:
