@@ -21,7 +21,7 @@ import orjson
 import uvloop
 
 from gateway import log as logging
-from gateway import trace
+from gateway import metrics, trace
 from gateway.build import Plan, build, plan, resolver_of, settings_of
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config
@@ -270,6 +270,8 @@ def main() -> int:
         trace.left_in(said.trace_fd)
     if said.check:
         return check(said.config, said.bundle_fd, tested=said.tested)
+    if not metrics.shown:
+        log.warning("no room for metrics, mail goes on uncounted", folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
     listening = [(int(index), int(number)) for index, number in (w.split(":") for w in said.listen_fds.split(","))]
 
     async def run() -> None:

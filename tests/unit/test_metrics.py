@@ -53,7 +53,22 @@ def test_workers_are_summed_and_a_restarted_one_counts_on(tmp_path: Path) -> Non
         'gatepost_state_errors_total{call="greylist"} 3.0',
     ):
         assert line in text, line
-    assert len(list(tmp_path.iterdir())) == 6  # three kinds a row, however often it was restarted
+    assert len(list(tmp_path.iterdir())) == 8  # four kinds a row, however often it was restarted
+
+
+def test_all_that_is_usually_used_is_had_before(tmp_path: Path) -> None:
+    """Else a disk that fills up kills the worker that next counts something."""
+    worker(tmp_path, "row0")
+    for file in tmp_path.iterdir():
+        assert file.stat().st_blocks * 512 >= file.stat().st_size, file
+
+
+def test_where_the_folder_has_no_room_the_process_goes_on(tmp_path: Path) -> None:
+    program = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n" + PROGRAM
+    program += "assert not metrics.shown\n"
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), metrics.PROCESS_VARIABLE: "row0"}
+    subprocess.run([sys.executable, "-W", "error", "-c", program], env=environment, check=True)
+    assert "gatepost_transactions_total" not in exposed(tmp_path)
 
 
 def test_a_dead_worker_has_no_connections(tmp_path: Path) -> None:
