@@ -206,6 +206,10 @@ def _of_tree(text: str, tree: Node) -> Iterator[Mistake]:
                 yield Mistake(name_start(text, pattern.at), f"the pattern of '{called}' must be a text in quotes")
             case Call(function=called, at=at) if called not in OPERATORS and called not in FUNCTIONS:
                 yield Mistake(name_start(text, at), f"'{called}' is not part of the policy language")
+            case Call(function="_/_" | "_%_", args=(_, Const(value=0, at=at))):
+                yield Mistake(at, "nothing can be divided by 0")
+            case Call(function="_[_]", args=(_, Const(value=int(number), at=at))) if number < 0:
+                yield Mistake(at, "a list has no entry before its first", "the first is [0]")
             case Fold(variable=variable, at=at) if variable in UNITS:
                 yield Mistake(at, f"'{variable}' is a unit and cannot be a variable")
             case _:

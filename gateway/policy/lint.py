@@ -15,8 +15,8 @@ from gateway.policy.evaluate import Condition, Undecided, condition
 from gateway.policy.lists import NamedList
 from gateway.policy.possible import implies, required, spelt, why_never, witness
 from gateway.policy.rules import EXCEPTIONS, Action, Recipients, Rule
-from gateway.policy.syntax import Const, walk
-from gateway.policy.vocabulary import ON_ERROR, SIZE, checks_of
+from gateway.policy.syntax import Call, Const, Name, walk
+from gateway.policy.vocabulary import FACTS, ON_ERROR, SIZE, checks_of
 from gateway.yamlfile import Position, Problem, nearest
 
 #: Rules that want no particular value, of one policy: how many of them others are compared with.
@@ -46,7 +46,21 @@ def lint(
             what = f"the rule '{rule.id}' may take {steps:,} steps for one mail, {cost.LIMIT:,} at most are allowed"
             hint = "do not nest macros; 'in', 'under' and 'in_networks' look into a whole list at once"
             yield Problem(rule.when_position, what, hint)
+        yield from _unguarded(rule)
     yield from _never(rules, lists)
+
+
+def _unguarded(rule: Rule) -> Iterator[Problem]:
+    """An entry by its number is asked of a list whose size is not: one that is too short makes the mail wait."""
+    counted = [node.args[0] for node in walk(rule.when.tree) if isinstance(node, Call) and node.function == "size"]
+    sized = {one.name for one in counted if isinstance(one, Name)}
+    for node in walk(rule.when.tree):
+        match node:
+            case Call(function="_[_]", args=(Name(name=name), _)) if name in FACTS and name not in sized:
+                what = f"the rule '{rule.id}' makes mail wait (451) where {name} is too short for its [...]"
+                hint = f"write 'text' in {name}, or size({name}) > 0 && before it"
+                yield Problem(rule.when_position, what, hint, "warning")
+                return
 
 
 def _days_left(rule: Rule, today: date) -> float:
