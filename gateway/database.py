@@ -34,6 +34,8 @@ def unusable(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"{path}: the folder {folder} does not exist; create it and give it to the gateway's user"
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{path}: the file system of {folder} is read-only; mount it for writing, or name another folder"
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"{path}: no right to write in the folder {folder}; give it to the gateway's user"
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):

@@ -55,7 +55,8 @@ def _text(path: Path, files: Files, document: Document) -> str:
     try:
         octets = files.read(path)
     except OSError as error:
-        raise refuse(unreadable(error)[0], "check the path") from None
+        what, hint = unreadable(error)
+        raise refuse(what, hint if isinstance(error, PermissionError) else "check the path") from None
     if len(octets) > FILE_LIMIT:
         raise refuse(f"the file has {len(octets)} octets, {FILE_LIMIT} are allowed", "is it the right file?")
     octets = octets.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")

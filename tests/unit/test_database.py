@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,6 +29,12 @@ def test_made_once_and_private(tmp_path: Path) -> None:
         database.execute("INSERT INTO thing VALUES ('x')")
         assert other.execute("SELECT name FROM thing").fetchall() == [("x",)]
         assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_file_system_that_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To change rights, as root would be told to, mends nothing there."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID))
+    assert unusable(tmp_path / "a.db").endswith(" is read-only; mount it for writing, or name another folder")
 
 
 def test_what_cannot_be(tmp_path: Path) -> None:

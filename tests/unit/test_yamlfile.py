@@ -212,7 +212,7 @@ class Unreadable(Octets):
     ("number", "message"),
     [
         (2, "f.yaml:1:1: there is no such file; check the path"),
-        (13, "f.yaml:1:1: the file may not be read; check the path"),
+        (13, "f.yaml:1:1: the file may not be read; give the user that Gatepost runs as permission to read it"),
         (21, "f.yaml:1:1: this is a folder; check the path"),
         (5, "f.yaml:1:1: the file cannot be read: Input/output error; check the path"),
     ],
