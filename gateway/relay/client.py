@@ -1,21 +1,24 @@
-"""SMTP towards one backend: connect, EHLO, STARTTLS, verified TLS, and then transactions, pipelined.
+"""SMTP towards one backend: a connection inside verified TLS (`opening`), and then transactions, pipelined.
 
 In clear text nothing is ever said but EHLO and STARTTLS. A `Connection` that exists is inside TLS with a checked
-certificate; its features are those of the EHLO inside TLS. Every method raises `Broken`, or is cancelled, with the
-connection closed: one in an unknown state cannot go back to the pool.
+certificate; its features are those of the EHLO inside TLS. Every method raises `Broken` (but for `Unfit`), or is
+cancelled, with the connection closed: one in an unknown state cannot go back to the pool.
 
-RFC 5321, 2920 (pipelining), 3030 (CHUNKING), 3207 (STARTTLS). Called by `hosts` (open), `delivery` and `recipients`.
+RFC 5321, 2920 (pipelining), 3030 (CHUNKING). Called by `hosts` (open), `delivery` and `recipients`.
 """
 
 import asyncio
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
 from gateway.mail.address import Mailbox
-from gateway.relay.fate import Broken, Lost, OutOfPlace, Step, Unreachable, Untrusted, means_yes
+from gateway.relay.fate import Broken, Lost, OutOfPlace, Step, Unfit, Unreachable, means_yes
 from gateway.relay.introduction import Introduction
+from gateway.relay.opening import ehlo, opened
 from gateway.relay.outgoing import Features, Outgoing, command
 from gateway.relay.response import Response
 from gateway.relay.targets import Endpoint
@@ -75,21 +78,7 @@ class Connection:
         except OSError as why:
             raise Unreachable(f"{endpoint}: {why}") from None
         try:
-            banner = await wire.response()
-            if banner.code != 220:
-                raise _no_service("banner", banner)
-            offered = await _ehlo(wire, hostname)
-            if "STARTTLS" not in offered:
-                raise Untrusted("STARTTLS is not offered")
-            wire.write(b"STARTTLS\r\n", replies=1)
-            ready = await wire.response()
-            if ready.code >= 400:
-                raise Untrusted(f"{ready.code} in reply to STARTTLS")
-            if ready.code != 220:
-                raise OutOfPlace(f"{ready.code} in reply to STARTTLS")
-            await wire.start_tls(trust, name)
-            features = await _ehlo(wire, hostname)
-            wire.keep_session(trust, name)  # TLS 1.3 has sent its tickets by now
+            features = await opened(wire, trust, name, hostname)
             return cls(wire, endpoint, features, hostname)
         except Lost as why:  # a service that hangs up before it serves is none
             raise Unreachable(f"{endpoint}: {why.why}") from None
@@ -113,17 +102,23 @@ class Connection:
         return self._wire.gone
 
     async def transact(self, mail: Outgoing) -> Answer:
-        """Relays one mail. The first refusal decides; afterwards the connection is ready again, or closed."""
+        """Relays one mail. The first refusal decides; afterwards the connection is ready again, or closed.
+
+        Raises `Unfit`, before anything was said of the mail, where the backend does not offer what it needs.
+        """
         self.transactions += 1
         self.answered = self.dot_sent = False
-        try:
-            if mail.introduction is not None:
+        if mail.introduction is not None:
+            with self._whole():
                 await self._introduce(mail.introduction)
-            answer = await self._transact(mail)
-        except BaseException:
-            self._wire.abort()
-            raise
         untold = self._masked and "XCLIENT" not in self.features  # the next client could not be told
+        unfit = mail.unfit(self.features)  # not before: what is offered may depend on the client
+        if unfit is not None:
+            if untold:
+                self.close()
+            raise Unfit(str(self.endpoint), unfit)
+        with self._whole():
+            answer = await self._transact(mail)
         if answer.response.code == 421 or untold:  # it closes now (RFC 5321 section 3.8)
             self.close()
         elif answer.step is not Step.DOT:
@@ -144,16 +139,13 @@ class Connection:
             (Step.MAIL, command("MAIL FROM:", sender, parameters)),
             (Step.RCPT, command("RCPT TO:", mailbox, [])),
         ]
-        try:
+        with self._whole():
             if self._masked:  # else the answer for all would be one for the last client
                 await self._introduce(self._ourselves())
             pipelined = "PIPELINING" in self.features
             if pipelined:
                 self._wire.write(b"".join(line for _, line in steps) + b"RSET\r\n", replies=3)
             answer = await self._converse(steps, written=pipelined)
-        except BaseException:
-            self._wire.abort()
-            raise
         if answer.response.code == 421:
             self.close()
         else:
@@ -171,6 +163,15 @@ class Connection:
     async def closed(self) -> None:
         """Waits until the connection is gone."""
         await self._wire.closed()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """A dialogue that does not come to its end leaves no connection."""
+        try:
+            yield
+        except BaseException:
+            self._wire.abort()
+            raise
 
     async def _transact(self, mail: Outgoing) -> Answer:
         steps = [(Step.MAIL, mail.mail(self.features))]
@@ -304,7 +305,7 @@ class Connection:
         self._masked = True
         # The dialogue begins anew inside the same TLS, and the client greets: Postfix takes its name from here.
         name = client.helo if _HELO.fullmatch(client.helo) else self._hostname
-        self.features = await _ehlo(self._wire, name, self._by())
+        self.features = await ehlo(self._wire, name, self._by())
 
     async def _reset(self, *, written: bool = False) -> None:
         """Leaves no half transaction behind, or closes. The answer is known: a failure here does not change it."""
@@ -321,23 +322,3 @@ class Connection:
         else:
             if response.code != 250:
                 self.close()
-
-
-def _no_service(step: str, response: Response) -> Unreachable | OutOfPlace:
-    why = f"{response.code} in reply to {step}"
-    return Unreachable(why) if response.code >= 400 else OutOfPlace(why)
-
-
-async def _ehlo(wire: Wire, hostname: str, by: float | None = None) -> dict[str, str]:
-    """The keywords that the backend offers. One that knows no EHLO offers none; HELO would bring no STARTTLS."""
-    wire.write(f"EHLO {hostname}\r\n".encode("ascii"), replies=1)
-    response = await wire.response(by)
-    if response.code != 250:
-        if response.code >= 500 and not wire.encrypted:
-            raise Untrusted("EHLO is not known, so STARTTLS is not offered")
-        raise _no_service("EHLO", response)
-    offered: dict[str, str] = {}
-    for line in response.lines[1:]:
-        keyword, _, parameters = line.strip().partition(" ")
-        offered.setdefault(keyword.upper(), parameters.strip())
-    return offered

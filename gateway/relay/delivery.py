@@ -32,7 +32,6 @@ from gateway.relay.fate import (
     InDoubt,
     Refused,
     Step,
-    Unfit,
     Unknown,
     about_us,
     passed_on,
@@ -162,9 +161,6 @@ class Relay:
         async def talk(connection: Connection) -> tuple[Answer, str]:
             _heard_by(tx)
             host = str(connection.endpoint)
-            unfit = mail.unfit(connection.features)
-            if unfit is not None:
-                raise Unfit(host, unfit)
             answer = await connection.transact(mail)
             if about_us(answer.response) and answer.step is not Step.DOT:  # nothing was handed over yet
                 raise Busy(host, answer.response)

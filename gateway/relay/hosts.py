@@ -118,6 +118,7 @@ class Hosts:
                 broken = why if isinstance(why, Broken) else Lost("the mail server is silent")
                 log.info("backend connection broke", backend=self.name, host=str(target.endpoint), why=broken.why)
                 if connection.chunking and (connection.dot_sent or isinstance(broken, OutOfPlace)):
+                    log.warning("backend host gets no BDAT any more", backend=self.name, host=str(target.endpoint))
                     self._by_data.add(target.endpoint)
                 if connection.dot_sent:
                     raise InDoubt(broken) from None

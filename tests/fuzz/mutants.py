@@ -146,9 +146,9 @@ MUTANTS = (
     Mutant("354 to the dot is a yes", "relay/fate.py", "Step.DOT: (250,)", "Step.DOT: (250, 354)", "backend"),
     Mutant(
         "no TLS where none is offered",
-        "relay/client.py",
+        "relay/opening.py",
         'raise Untrusted("STARTTLS is not offered")',
-        "return cls(wire, endpoint, offered, hostname)",
+        "return offered",
         "backend",
     ),
     Mutant(

@@ -48,6 +48,7 @@ class Backend:
     scripts: tuple[Script, ...] = ({},)
     features: tuple[str, ...] = FEATURES
     trusts_us_alone: bool = False  # after XCLIENT it takes no other
+    withheld: dict[str, str] = field(default_factory=dict)  # by client's name in XCLIENT: what it is not offered
     endings: tuple[bytes, ...] = (b"\r\n.\r\n",)  # what it takes for the end of a mail
     clear: bytearray = field(default_factory=bytearray)  # every octet that came outside TLS
     commands: list[tuple[int, str]] = field(default_factory=list)  # connection number and line, inside TLS
@@ -121,6 +122,7 @@ class Talk:
         self.script = backend.scripts[min(number, len(backend.scripts) - 1)]
         self.tls = self.sender = self.positive = self.masked = False
         self.recipients = 0
+        self.client = ""
 
     async def run(self) -> None:
         await self.do("connect", b"")
@@ -131,6 +133,7 @@ class Talk:
             if verb == "EHLO":
                 masked = self.masked and self.backend.trusts_us_alone
                 features = [each for each in self.backend.features if not (masked and each.startswith("XCLIENT"))]
+                features = [each for each in features if each != self.backend.withheld.get(self.client)]
                 if not self.tls and self.backend.context is not None:
                     features.append("STARTTLS")
                 reply = "".join(f"250-{f}\r\n" for f in ["backend.example", *features]) + "250 HELP\r\n"
@@ -165,6 +168,7 @@ class Talk:
             elif verb == "BDAT":
                 await self.chunk(int(line.split()[1]))
             elif verb == "XCLI":
+                self.client = line.partition("NAME=")[2].partition(" ")[0]
                 self.masked = await self.do("xclient", b"220 backend.example ESMTP\r\n")
             elif verb == "XFOR":
                 await self.do("xforward", b"250 2.0.0 ok\r\n")

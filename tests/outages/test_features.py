@@ -304,6 +304,25 @@ def test_a_backend_that_takes_one_xclient_gets_one_mail_a_connection(tmp_path: P
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_is_offered_to_one_client_is_not_to_another(tmp_path: Path, loop: str) -> None:
+    """Postfix can hide features from some clients: what a mail needs is looked for behind its own XCLIENT, not behind
+    that of the mail before."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=(*FEATURES, XCLIENT), withheld={"old.example.org": "8BITMIME"})
+        relay = rig.relay(backend.port, more="tell_client: xclient")
+        octets = b"Subject: x\r\n\r\n\xff\r\n"
+        for name, fits in (("old.example.org", False), ("new.example.org", True), ("old.example.org", False)):
+            fate = await relay.deliver("main", transaction(octets=octets), OURS, frozenset(), client_name=name)
+            assert isinstance(fate, Delivered if fits else Refused), name
+            assert fits or (fate.reply.code, fate.reply.status) == (554, "5.6.3")
+        assert backend.mails == [OURS + octets]
+        assert backend.connections == 1
+
+    run(tmp_path, test, loop=loop)
+
+
 def test_a_question_is_our_own(tmp_path: Path) -> None:
     """Recipients are asked for in our name: the answer is kept for every client."""
 
