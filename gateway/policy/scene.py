@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from gateway.checks.check import Value
 from gateway.mail.terms import Stage
 from gateway.policy.cases import Case
-from gateway.policy.doubt import Doubt
+from gateway.policy.doubt import Doubt, Gap
 from gateway.policy.loader import Policy
 from gateway.policy.outcome import PASSED, UNANSWERED, Effect, Need, Progress, Step, Verdict
 from gateway.policy.vocabulary import FACTS, RECIPIENT_FACTS, SIZE
@@ -123,12 +123,12 @@ def play(policy: Policy, scene: Scene, steps: list[Step] | None = None) -> Run:
         doubt = progress.doubt or doubt
         match judged.outcome:
             case Need(facts=names, rule=rule):
-                return Run(verdict, stage, progress, fault, (*doubt.missing, *sorted(names)), rule)
+                return Run(verdict, stage, progress, fault, doubt.lacking(Gap(rule, names)).missing, rule)
             case Verdict() as found:
                 verdict = found
                 if found.final:
                     return Run(verdict, stage, progress, fault, doubt.missing)
     stage = min(stage, scene.until)
     if doubt.held is not None:
-        return Run(verdict, stage, progress, fault, (*doubt.missing, *sorted(doubt.held.facts)), doubt.held.rule)
+        return Run(verdict, stage, progress, fault, doubt.lacking(doubt.held).missing, doubt.held.rule)
     return Run(verdict, stage, progress, fault, doubt.missing)

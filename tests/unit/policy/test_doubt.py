@@ -109,6 +109,18 @@ def test_fields_that_may_not_be_there_are_left_out() -> None:
     assert (sure.tags, sure.unknown) == ((("X-A", "b"),), ())
 
 
+def test_a_fact_is_named_once() -> None:
+    tag = "id: mark, when: client.tls, then: {tag: {name: X-A, value: b}}"
+    accept = f"id: known, when: dnsbl.score < 0, then: accept, {OWNER}"
+    refused = again(
+        rules(accept, tag, "id: a, when: arc.trusted, then: reject"), blind("dnsbl.score", arc__trusted=True)
+    )
+    assert (refused.kind, refused.unknown) == (Kind.UNKNOWN, ("dnsbl.score",))
+    here = tag.replace("client.tls", "rcpt.count > 0")
+    held = again(rules(accept.replace("accept", "quarantine"), here), blind("dnsbl.score"))
+    assert (held.kind, held.unknown) == (Kind.UNKNOWN, ("dnsbl.score",))
+
+
 def test_a_tag_whose_rule_may_break_or_wait_is_no_trifle() -> None:
     tag = "then: {tag: {name: X-A, value: b}}"
     breaks = rules(f"id: a, when: 10 / dnsbl.score == 2, {tag}")
