@@ -56,7 +56,7 @@ class Connection:
         self.features = features
         self._hostname = hostname
         #: The backend takes us for a client (XCLIENT), until told otherwise.
-        self._masked = False
+        self.masked = False
         self.transactions = 0
         self.turn: Turn | None = None
         #: It was idle in the pool since it was opened.
@@ -111,7 +111,7 @@ class Connection:
         if mail.introduction is not None:
             with self._whole():
                 await self._introduce(mail.introduction)
-        untold = self._masked and "XCLIENT" not in self.features  # the next client could not be told
+        untold = self.masked and "XCLIENT" not in self.features  # the next client could not be told
         unfit = mail.unfit(self.features)  # not before: what is offered may depend on the client
         if unfit is not None:
             if untold:
@@ -140,7 +140,7 @@ class Connection:
             (Step.RCPT, command("RCPT TO:", mailbox, [])),
         ]
         with self._whole():
-            if self._masked:  # else the answer for all would be one for the last client
+            if self.masked:  # else the answer for all would be one for the last client
                 await self._introduce(self._ourselves())
             pipelined = "PIPELINING" in self.features
             if pipelined:
@@ -302,7 +302,7 @@ class Connection:
             return  # for its log alone: a refusal changes nothing for the mail
         if response.code != 220:  # it would take every stranger for us, with all that it allows us
             raise OutOfPlace(f"{response.code} in reply to XCLIENT: is it configured to trust us?")
-        self._masked = True
+        self.masked = True
         # The dialogue begins anew inside the same TLS, and the client greets: Postfix takes its name from here.
         name = client.helo if _HELO.fullmatch(client.helo) else self._hostname
         self.features = await ehlo(self._wire, name, self._by())

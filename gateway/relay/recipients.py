@@ -155,7 +155,8 @@ class Recipients:
         """
 
         async def offered(connection: Connection) -> None:
-            if "SMTPUTF8" not in connection.features:
+            # Behind an XCLIENT that is what the last client was offered; then delivery finds out.
+            if "SMTPUTF8" not in connection.features and not connection.masked:
                 raise Unfit(str(connection.endpoint), _NO_UTF8)
 
         try:

@@ -323,6 +323,19 @@ def test_what_is_offered_to_one_client_is_not_to_another(tmp_path: Path, loop: s
     run(tmp_path, test, loop=loop)
 
 
+def test_what_one_client_is_not_offered_refuses_no_other_at_rcpt(tmp_path: Path) -> None:
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=(*FEATURES, XCLIENT), withheld={"old.example.org": "SMTPUTF8"})
+        relay = rig.relay(backend.port, more="tell_client: xclient")
+        await relay.deliver("main", transaction(), OURS, frozenset(), client_name="old.example.org")
+        tx = transaction(sender="ü@example.org", smtputf8=True)
+        assert (await relay.known("main", tx, Mailbox("u", "example.com"))).reply is None
+        fate = await relay.deliver("main", tx, OURS, frozenset(), client_name="new.example.org")
+        assert isinstance(fate, Delivered)
+
+    run(tmp_path, test)
+
+
 def test_a_question_is_our_own(tmp_path: Path) -> None:
     """Recipients are asked for in our name: the answer is kept for every client."""
 
