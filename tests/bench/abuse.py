@@ -36,7 +36,7 @@ IDLE_LIMIT, TLS_LIMIT, SLOWER_LIMIT = 10 * 1024, 40 * 1024, 5.0
 #: Equal storms. The interpreter keeps the arenas of a worker's own peak, which may come late, for the kernel deals
 #: connections out unevenly: in the last of them none is due any more, and a leak would show.
 STORMS = 6
-KEPT_LIMIT, LEAK_LIMIT = 48.0, 4.0  # MB
+KEPT_LIMIT, LEAK_LIMIT = 40.0, 4.0  # MB
 SIEGED = 2000  # limits.connections in the siege: the usual
 
 
