@@ -57,7 +57,8 @@ _REMOVE = "DELETE FROM entry WHERE n IN (SELECT n FROM entry"
 _REMOVE_WORDS = """DELETE FROM word WHERE (n, word) IN (SELECT n, word FROM word
   WHERE n < coalesce((SELECT min(n) FROM entry), 9e18) ORDER BY n LIMIT ?)"""
 #: All words of a batch, pairs in JSON: each statement hands the interpreter's lock to the event loop and waits for it.
-_WORDS = "INSERT OR IGNORE INTO word (n, word) SELECT value ->> 0, value ->> 1 FROM json_each(?)"
+_WORDS = """INSERT OR IGNORE INTO word (n, word)
+  SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"""
 #: Octets of the file, beyond which the oldest entries go.
 _FILE = 4_000_000_000
 
