@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
-from gateway.config.certificate import alternative_names, chosen
+from gateway.config.certificate import UNREADABLE, alternative_names, chosen
 from gateway.mail.address import to_ascii
 from gateway.mail.envelope import ClientCertificate
 
@@ -249,7 +249,7 @@ def _names(der: bytes) -> tuple[str, ...]:
     """The DNS names of a verified certificate that are names, as A-labels."""
     try:
         listed = alternative_names(x509.load_der_x509_certificate(der))
-    except (ValueError, x509.DuplicateExtension):  # stricter than OpenSSL; then it has no names that we can read
+    except UNREADABLE:  # stricter than OpenSSL; then it has no names that we can read
         return ()
     names: dict[str, None] = {}
     for name in listed:

@@ -18,12 +18,12 @@ from gateway import tls
 from gateway.cli.doctor_finding import SOON_DAYS, Finding, days_left, ending, green, red, yellow
 from gateway.clock import Clock
 from gateway.config import Backend, Config
+from gateway.config.certificate import UNREADABLE
 from gateway.dns.resolver import Resolver
 from gateway.mail.address import Mailbox
 from gateway.mail.reply import printable
 from gateway.mail.terms import Unavailable
 from gateway.relay.client import Connection
-from gateway.relay.dane import UNREADABLE
 from gateway.relay.fate import Broken, Step, Untrusted
 from gateway.relay.probe import ENDINGS, calls_itself, takes_ending
 from gateway.relay.recipients import nobody

@@ -27,6 +27,15 @@ _KEY_TYPES = {
     _OID.EC_PUBLIC_KEY: "ECDSA",
     _OID.ED25519: "Ed25519",
 }
+#: What `cryptography` raises over what it cannot read, some of it late, when a date or a name is looked at.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
@@ -48,7 +57,7 @@ def certificates(pem: bytes) -> list[x509.Certificate]:
         raise Fault("the file holds no certificate", hint)
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except UNREADABLE:
         raise Fault("the certificate is damaged", "copy the PEM file again, whole") from None
 
 
@@ -119,12 +128,15 @@ def names(pem: bytes, hostname: str) -> bool:
 
 
 def dns_names(pem: bytes) -> frozenset[str]:
-    """The names of the first certificate, in lower case, without final dots."""
-    return frozenset(alternative_names(certificates(pem)[0]))
+    """The names of the first certificate, in lower case, without final dots; none where they cannot be read."""
+    try:
+        return frozenset(alternative_names(certificates(pem)[0]))
+    except UNREADABLE:
+        return frozenset()
 
 
 def alternative_names(certificate: x509.Certificate) -> list[str]:
-    """The DNS names of a certificate, in lower case, without final dots. Raises `ValueError` where it is malformed."""
+    """The DNS names of a certificate, in lower case, without final dots. Raises one of `UNREADABLE`."""
     try:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.config.certificate import UNREADABLE
 from gateway.dns.answer import Tlsa
 
 DANE_TA, DANE_EE = 2, 3
@@ -22,15 +23,6 @@ _DIGESTS = {1: "sha256", 2: "sha512"}
 _LENGTHS = {1: 32, 2: 64}
 #: Certificates of a chain that are looked at, and steps from the server's to the anchor.
 _CHAIN_LIMIT = 12
-#: What `cryptography` raises over a stranger's certificate; some of it late, when a date or a name is looked at.
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 def usable(records: Iterable[Tlsa]) -> list[Tlsa]:

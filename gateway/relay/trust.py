@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.clock import Clock
+from gateway.config.certificate import UNREADABLE
 from gateway.dns.answer import NameType, Tlsa
 from gateway.dns.resolver import Resolver
 from gateway.log import log
@@ -70,7 +71,7 @@ def fingerprints(certificate: bytes) -> tuple[str, ...]:
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
         octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except dane.UNREADABLE:  # or a key of a kind we do not know
+    except UNREADABLE:  # or a key of a kind we do not know
         return tuple(found)
     return (*found, f"key:{hashlib.sha256(octets).hexdigest()}")
 

@@ -9,7 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from gateway.cli.testca import Pair, TestCa
 
@@ -61,9 +61,10 @@ def make(
     end: float = 30,
     usage: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.SERVER_AUTH,
     key: Any = None,
+    names: bytes = b"",
 ) -> Node:
     """One certificate: `start` and `end` in days from now; `alternative` "" is the name itself, `None` is none; beside
-    it stand the `others`."""
+    it stand the `others`. Or `names` is the whole extension (DER)."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -77,9 +78,12 @@ def make(
         .not_valid_after(now + end * _DAY)
         .add_extension(x509.BasicConstraints(ca, None), critical=True)
     )
-    if alternative is not None and not ca:
-        names = x509.SubjectAlternativeName([x509.DNSName(one) for one in (alternative or name, *others)])
-        builder = builder.add_extension(names, critical=False)
+    if names:
+        odd = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, names)
+        builder = builder.add_extension(odd, critical=False)
+    elif alternative is not None and not ca:
+        listed = x509.SubjectAlternativeName([x509.DNSName(one) for one in (alternative or name, *others)])
+        builder = builder.add_extension(listed, critical=False)
     if usage is not None and not ca:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     signer = issuer.key if issuer else key
@@ -131,6 +135,8 @@ def write(directory: Path, kind: str, name: str, ca: TestCa) -> Pair:
 
 
 #: Ways to make a certificate unreadable to `cryptography` that OpenSSL lets through a handshake without verification.
+#: Alternative names (RFC 5280 section 4.2.1.6) that OpenSSL takes and `cryptography` does not read: an EDI party.
+EDI_NAME = b"\x30\x09\xa5\x07\xa1\x05\x0c\x03abc"
 UNREADABLE = {"version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"), "dates": (b"\x17\x0d2", b"\x17\x0dz")}
 
 

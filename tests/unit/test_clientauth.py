@@ -19,7 +19,7 @@ from OpenSSL import SSL
 from gateway.clientauth import Asking, Conversation
 from gateway.files import DiskFiles
 from gateway.tls import server_context
-from tests.support.certificates import Node, chain_file, make
+from tests.support.certificates import EDI_NAME, Node, chain_file, make
 
 NAME = "mx.example.com"
 CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -209,6 +209,13 @@ def test_names_are_a_labels_and_bounded(world: World) -> None:
 
 def test_no_name_is_no_fault(world: World) -> None:
     leaf = make("only in the subject", world.root, usage=CLIENT, alternative=None)
+    shown = Line(world.asking(), world.client(leaf)).shake().theirs.client_certificate
+    assert shown is not None
+    assert (shown.fault, shown.names) == ("", ())
+
+
+def test_names_of_a_kind_that_nobody_reads(world: World) -> None:
+    leaf = make("partner.example", world.root, usage=CLIENT, names=EDI_NAME)
     shown = Line(world.asking(), world.client(leaf)).shake().theirs.client_certificate
     assert shown is not None
     assert (shown.fault, shown.names) == ("", ())

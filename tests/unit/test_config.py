@@ -12,6 +12,7 @@ from gateway.config import Config, HostPort, Redis, load_config, schema, show
 from gateway.config.hosts import parse_bind, parse_domain, parse_host, parse_mailbox, parse_server, parse_target
 from gateway.files import BundleFiles, DiskFiles, RecordingFiles
 from gateway.yamlfile import ConfigError, Fault, Problem, load
+from tests.support.certificates import EDI_NAME, chain_file, make
 from tests.support.configured import MINIMAL, furnish
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "gatepost.yaml"
@@ -237,6 +238,12 @@ def test_a_weak_certificate_is_refused_in_the_words_of_openssl(operator: Operato
     with pytest.raises(ConfigError) as refused:
         operator.loads(("mx.pem, key: mx.key", "weak.pem, key: weak.key"))
     assert "4:24: OpenSSL refuses the certificate: ee key too small; have a new one issued" in str(refused.value)
+
+
+def test_a_certificate_whose_names_nobody_reads_is_one_for_other_names(operator: Operator) -> None:
+    chain_file(operator.folder, "odd", make("mx.example.com", names=EDI_NAME))
+    operator.loads(("mx.pem, key: mx.key", "odd.pem, key: odd.key"))
+    assert [str(each) for each in operator.warnings if "the certificate is not for mx.example.com" in str(each)]
 
 
 def test_what_was_validated_loads_from_the_bundle_without_the_disk(tmp_path: Path) -> None:
