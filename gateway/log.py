@@ -6,22 +6,31 @@ one line a transaction and life-cycle events, `warning` what an operator should 
 traceback.
 
 A line that cannot be written (a full disk, a reader that has gone) is lost and counted, and raises nothing: between a
-backend's 250 and ours an exception would be a duplicate, in the supervisor the end of the gateway.
+backend's 250 and ours an exception would be a duplicate, in the supervisor the end of the gateway. Nor does it hold
+anybody up: a thread writes, so a reader that reads no more stops that thread and no mail. Not O_NONBLOCK, which whoever
+shares the pipe would have as well; not a look whether there is room, for another worker may take it first.
 """
 
+import atexit
 import json
 import os
 import sys
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Protocol, cast
 
 import orjson
 import structlog
 
+#: Octets of lines that may wait to be written: what the heaviest traffic says in some seconds. More are lost.
+_ROOM = 1_000_000
+#: How long the end of a process waits for its last lines, well within the patience of who waits for that end.
+_FLUSH_SECONDS = 1.0
+
 
 class File(Protocol):
-    """Where lines go, unbuffered: how many octets were taken, `None` for none; raises `OSError`."""
+    """Where lines go, unbuffered: how many octets were taken, `None` for none; may block, raises `OSError`."""
 
     def write(self, octets: bytes, /) -> int | None: ...
 
@@ -58,30 +67,65 @@ class _Lines:
 
     def __init__(self, file: File) -> None:
         self._file = file
+        self._waiting: SimpleQueue[bytes | threading.Event] = SimpleQueue()
         self._lock = threading.Lock()
+        self._room = _ROOM
         self._lost = 0
         self._torn = False
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+        atexit.register(self.flush)
 
     def __call__(self, *_: object) -> "_Lines":
         return self
 
     def msg(self, text: bytes) -> None:
         with self._lock:
-            octets = b"\n" * self._torn + text + b"\n"  # the piece of a line stands alone
-            try:
-                taken = self._file.write(octets) or 0
-            except OSError:
-                taken = 0
-            if taken:
-                self._torn = taken < len(octets)
-            if taken < len(octets):
+            if len(text) > self._room:
                 self._lost += 1
                 return
-            lost, self._lost = self._lost, 0
-        if lost:
-            log.warning("log works again", lost=lost)
+            self._room -= len(text)
+            self._waiting.put(text)
 
     debug = info = warning = error = critical = msg
+
+    def flush(self) -> None:
+        """Waits for what was said up to now to be written, a second at most."""
+        written = threading.Event()
+        self._waiting.put(written)
+        written.wait(_FLUSH_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            text = self._waiting.get()
+            if isinstance(text, threading.Event):
+                text.set()
+                continue
+            whole, lost = self._written(text), 0
+            with self._lock:
+                self._room += len(text)
+                if not whole:
+                    self._lost += 1
+                elif self._room == _ROOM:  # nothing waits any more
+                    lost, self._lost = self._lost, 0
+            if lost:
+                log.warning("log works again", lost=lost)
+
+    def _written(self, text: bytes) -> bool:
+        octets = b"\n" * self._torn + text + b"\n"  # the piece of a line stands alone
+        try:
+            taken = self._file.write(octets) or 0
+        except OSError:
+            taken = 0
+        if taken:
+            self._torn = taken < len(octets)
+        return taken == len(octets)
+
+
+def flush() -> None:
+    """Waits for the lines said up to now to be written, a second at most. An end of the process does so by itself."""
+    lines = structlog.get_config()["logger_factory"]
+    if isinstance(lines, _Lines):
+        lines.flush()
 
 
 def line(event: object, default: Callable[[object], object]) -> bytes:

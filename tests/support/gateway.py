@@ -128,7 +128,10 @@ sys.exit(run(Path(sys.argv[1]), silence=float(sys.argv[2])))
 
 
 class Gateway:
-    """The running process. Its log lines are collected as they come, parsed. `silence`: seconds, else the usual."""
+    """The running process. Its log lines are collected as they come, parsed. `silence`: seconds, else the usual.
+
+    While `reads` is cleared nobody reads its log.
+    """
 
     def __init__(self, file: Path, silence: float | None = None) -> None:
         serve = ["-m", "gateway.cli.main", "serve", "-c", str(file)]
@@ -142,6 +145,8 @@ class Gateway:
         )
         self.log: list[Tree] = []
         self.noise: list[str] = []  # lines that are no JSON: there must be none
+        self.reads = threading.Event()
+        self.reads.set()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
@@ -230,6 +235,7 @@ class Gateway:
     def _read(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
+            self.reads.wait()
             try:
                 parsed = json.loads(line)
             except ValueError:
@@ -240,6 +246,7 @@ class Gateway:
                 self.noise.append(line.decode("utf-8", "replace").rstrip())
 
     def _close(self) -> None:
+        self.reads.set()
         self._reader.join(5)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:

@@ -4,10 +4,12 @@ None of them holds an octet that does not print, a line that we did not begin, o
 """
 
 import asyncio
+import functools
 import io
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -58,10 +60,26 @@ def mailbox(text: str, fallback: str) -> Mailbox:
     return Mailbox.parse(fallback.encode())
 
 
-def judged(helo: str, sender: str, header: bytes, smtputf8: bool) -> tuple[list[bytes], list[str], bytes, str]:
-    """(log lines, replies, our fields, the journal's page) of one mail."""
+@functools.cache
+def _configured() -> tuple[io.BytesIO, dict[str, Any]]:
+    """A log of our own, and what makes it everybody's: one for all examples, for its thread lives as long as we."""
     told = io.BytesIO()
     logging.configure("debug", told)
+    return told, structlog.get_config()
+
+
+def _log() -> io.BytesIO:
+    """The log, empty. Whoever called this ends it by `structlog.reset_defaults`."""
+    told, configuration = _configured()
+    structlog.configure(**configuration)
+    told.seek(0)
+    told.truncate()
+    return told
+
+
+def judged(helo: str, sender: str, header: bytes, smtputf8: bool) -> tuple[list[bytes], list[str], bytes, str]:
+    """(log lines, replies, our fields, the journal's page) of one mail."""
+    told = _log()
     try:
         with tempfile.TemporaryDirectory() as folder:
             return asyncio.run(_mail(Stage(Path(folder)), told, helo, sender, header, smtputf8))
@@ -83,6 +101,7 @@ async def _mail(
     (entry,) = stage.journal.entries.values()
     kept = decode(encode(entry))
     stage.store.close()
+    logging.flush()
     page = brief(kept) + "\n" + explained(kept)
     return (
         told.getvalue().split(b"\n"),
