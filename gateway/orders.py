@@ -81,7 +81,8 @@ class Orders:
         try:
             async with asyncio.timeout(_ORDER_SECONDS):
                 order = orjson.loads(await reader.readline())["order"]
-            log.info("order", order=str(order)[:20])
+            tell = log.debug if order == "status" else log.info  # monitoring asks all day
+            tell("order", order=str(order)[:20])
             async for message in self._answer(str(order)):
                 writer.write(orjson.dumps(message, default=str) + b"\n")
                 await writer.drain()

@@ -48,6 +48,13 @@ def test_an_order_is_answered_and_the_place_is_private_and_left_clean(tmp_path: 
         list(ordered(path, "status", 5.0))
 
 
+@pytest.mark.parametrize(("order", "level"), [("status", "debug"), ("reload", "info"), ("drain", "info")])
+def test_who_only_looks_leaves_no_line_in_the_log(tmp_path: Path, order: str, level: str) -> None:
+    with capture_logs() as told:
+        with_orders(tmp_path / "s", lambda: list(ordered(tmp_path / "s", order, 5.0)))
+    assert [(line["event"], line["log_level"]) for line in told] == [("order", level)]
+
+
 def test_a_path_longer_than_a_sockets_name(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100) / ("y" * 100)
     folder.mkdir(parents=True)
