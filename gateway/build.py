@@ -5,17 +5,20 @@ the commands that judge mail without serving (`check`, `rehearse`).
 """
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from gateway import tls
 from gateway.checks.dnsbl import List
 from gateway.checks.roster import Terms, roster
 from gateway.checks.seal import Sealer
 from gateway.clock import Clock
-from gateway.config import Config, Listener, load_config
+from gateway.config import Config, Listener, load_config, policies_of
 from gateway.config.certificate import signing_key
 from gateway.config.dnsbl import Replies
 from gateway.dns.resolver import Resolver
@@ -31,7 +34,9 @@ from gateway.relay.delivery import Relay
 from gateway.smtp.events import Rules, StartTlsMode
 from gateway.smtp.handler import Deadlines, Settings
 from gateway.state.store import Store
-from gateway.yamlfile import Problem
+from gateway.yamlfile import ConfigError, Problem
+
+T = TypeVar("T")
 
 #: The list (`lists/arc-sealers.txt`) of sealers whose ARC chains count (`arc.trusted`).
 ARC_SEALERS = "arc_sealers"
@@ -54,26 +59,48 @@ class Plan:
 
 
 def plan(path: Path, files: Files, clock: Clock, *, today: bool) -> Plan:
-    """Reads and checks everything. Raises `ConfigError` with all that is wrong in one kind of file.
+    """Reads and checks everything. Raises `ConfigError` with all that is wrong, in whatever file.
 
     `today` false: the files were validated before, and a rule that has expired since must not stop a worker.
     """
     warnings: list[Problem] = []
     # What lies on the disk where state and journal are to live is asked once: a worker that is started again serves
     # without a journal.
-    config = load_config(path, files, warnings=warnings if today else None, now=clock.now())
     day = datetime.fromtimestamp(clock.now(), UTC).date() if today else None
-    policy = load_policies(config.policies, config.lists, files, today=day)
+    refused: list[ConfigError] = []
+    try:
+        config = load_config(path, files, warnings=warnings if today else None, now=clock.now())
+    except ConfigError as error:
+        if today and (folders := policies_of(path, files)):
+            _kept(refused, lambda: load_policies(*folders, files, today=day))
+        raise _all([error, *refused]) from None
+    policy = _kept(refused, lambda: load_policies(config.policies, config.lists, files, today=day))
+    if config.dns.zone is not None:
+        zone = config.dns.zone
+        _kept(refused, lambda: Zone.load(zone, files))
+    if policy is None or refused:
+        raise _all(refused)
     warnings += policy.warnings
     warnings += unfit(policy, config)
-    if config.dns.zone is not None:
-        Zone.load(config.dns.zone, files)
     contexts = tuple(_context(listener, files) for listener in config.listeners)
     backends = tls.ClientContexts(files)
     for backend in config.backends.values():
         pair = backend.tls.client_certificate
         backends.get(backend.tls.ca, backend.tls.minimum, client=(pair.certificate, pair.key) if pair else None)
     return Plan(config, policy, contexts, files, tuple(warnings))
+
+
+def _kept(refused: list[ConfigError], load: Callable[[], T]) -> T | None:
+    """What is loaded; `None` where it is wrong, and then that is kept, so that all can be told at once."""
+    try:
+        return load()
+    except ConfigError as error:
+        refused.append(error)
+        return None
+
+
+def _all(refused: list[ConfigError]) -> ConfigError:
+    return refused[0] if len(refused) == 1 else ConfigError(chain.from_iterable(each.problems for each in refused))
 
 
 def build(

@@ -5,18 +5,21 @@ Exit status: 0 fine (warnings included), 1 the configuration is wrong or cannot 
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from gateway.build import plan
 from gateway.clock import SystemClock
 from gateway.config import Config, load_config, schema, show
 from gateway.files import DiskFiles
+from gateway.policy.loader import Policy
 from gateway.yamlfile import ConfigError, Problem
 
 app = typer.Typer(
-    help="Check, print and describe gatepost.yaml.",
+    help="Check, print and describe gatepost.yaml; check what it names.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -43,14 +46,18 @@ def _described(problem: Problem) -> dict[str, str | int]:
     }
 
 
-def _tell(config: Path, problems: list[Problem], *, good: bool, as_json: bool) -> None:
+def _tell(config: Path, problems: Sequence[Problem], policy: Policy | None, *, good: bool, as_json: bool) -> None:
+    """`policy`: the one that was read, `None` where it was refused or nobody asked."""
     if as_json:
-        _json({"file": str(config), "ok": good, "problems": [_described(problem) for problem in problems]})
+        told = {"rules": len(policy.rules), "lists": len(policy.lists), "revision": policy.revision} if policy else {}
+        _json({"file": str(config), "ok": good, "problems": [_described(problem) for problem in problems], **told})
         return
     for problem in problems:
         print(problem, file=sys.stderr)
-    if good:
-        print(f"{config}: fine" + (f", {len(problems)} warning(s)" if problems else ""))
+    if good and policy is not None:
+        word = "fine" + (f", {len(problems)} warning(s)" if problems else "")
+        read = f"configuration, certificates, {len(policy.rules)} rules, {len(policy.lists)} lists"
+        print(f"{config}: {word}: {read} (the policy's own tests: gatepost policy test -c {config})")
 
 
 def _load(config: Path, *, as_json: bool) -> Config:
@@ -61,7 +68,7 @@ def _load(config: Path, *, as_json: bool) -> Config:
 
 
 def _refuse(config: Path, error: ConfigError, *, as_json: bool) -> NoReturn:
-    _tell(config, list(error.problems), good=False, as_json=as_json)
+    _tell(config, error.problems, None, good=False, as_json=as_json)
     raise typer.Exit(1) from None
 
 
@@ -71,19 +78,19 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help=_STRICT)] = False,
 ) -> None:
-    """Say all that is wrong in the configuration, with line and column.
+    """Say all that is wrong in what serve would load, with line and column.
 
-    Reads certificates and folders too; asks nothing of the network. Policies: gatepost policy check.
+    The configuration, its certificates and folders, policies and lists; asks nothing of the network. The tests in the
+    policy files are run by: gatepost policy test.
 
     Example: gatepost config check -c /etc/gatepost/gatepost.yaml
     """
-    warnings: list[Problem] = []
     try:
-        load_config(config, DiskFiles(), warnings=warnings, now=SystemClock().now())
+        made = plan(config, DiskFiles(), SystemClock(), today=True)
     except ConfigError as error:
         _refuse(config, error, as_json=as_json)
-    good = not (strict and warnings)
-    _tell(config, warnings, good=good, as_json=as_json)
+    good = not (strict and made.warnings)
+    _tell(config, made.warnings, made.policy, good=good, as_json=as_json)
     if not good:
         raise typer.Exit(1)
 

@@ -7,7 +7,7 @@ editors; `show` is the effective configuration as YAML that loads again to the s
 from gateway.config.backend import Backend, BackendTls, Certificate, VerifyRecipients
 from gateway.config.dnsbl import Dnsbl, DnsblZone
 from gateway.config.hosts import HostPort
-from gateway.config.load import control_of, load_config, schema, show
+from gateway.config.load import control_of, load_config, policies_of, schema, show
 from gateway.config.model import (
     Admin,
     Config,
@@ -40,6 +40,7 @@ __all__ = [
     "VerifyRecipients",
     "control_of",
     "load_config",
+    "policies_of",
     "schema",
     "show",
 ]

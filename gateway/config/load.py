@@ -22,6 +22,8 @@ from gateway.yamlfile.problem import shown
 T = TypeVar("T")
 #: RFC 5321 section 4.5.3.2.6 asks clients for ten minutes; not all have them.
 _PATIENCE_SECONDS = 300.0
+#: Octets of a socket's path (unix(7)); a longer one is reached through its folder, /proc/self/fd/NNN/NAME (`orders`).
+_SOCKET_PATH, _SOCKET_NAME = 107, 107 - len("/proc/self/fd/NNN/")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -68,6 +70,23 @@ def control_of(path: Path, files: Files) -> Path | None:
     own = _mapping({"all": data}, "all").get("control")
     place = own if isinstance(own, str) else f"{beside}.sock" if isinstance(beside, str) else None
     return path.parent / place if place else None
+
+
+def policies_of(path: Path, files: Files) -> tuple[Path, Path] | None:
+    """The folders of policies and lists that a file names in which something else is wrong; `None`: not to be told."""
+    try:
+        data = load(path, files, strict=False).data
+    except ConfigError:
+        return None
+    own = _mapping({"all": data}, "all")
+    named, lists = own.get("policies", Config.model_fields["policies"].default), own.get("lists")
+    if not own or not isinstance(named, str) or not isinstance(lists, str | None):
+        return None
+    policies = path.parent / named
+    if lists is None:  # as `paths` has it: they may as well stand beside the policies
+        lists = policies / "lists" if (policies / "lists").is_dir() else policies
+    folders = policies, path.parent / lists
+    return folders if all(folder.is_dir() for folder in folders) else None
 
 
 def _is_file(state: object) -> TypeGuard[str]:
@@ -182,12 +201,7 @@ def _doubts(config: Config, files: Files, now: float) -> Iterator[tuple[Loc, str
     if config.admin and not (config.admin.bind.host == "localhost" or _loopback(config.admin.bind)):
         what = f"health, metrics and console are open to who reaches {config.admin.bind}"
         yield ("admin", "bind"), what, "use 127.0.0.1 or [::1], and a proxy that asks who it is"
-    if not files.names(config.policies, "*.yaml") and not files.names(config.policies, "*.yml"):
-        yield (
-            ("policies",),
-            f"no policy files in {config.policies}",
-            "put some there: without any, serve does not start",
-        )
+    yield from _doubts_about_control(config)
 
 
 def _doubts_about_routes(config: Config, files: Files, now: float) -> Iterator[tuple[Loc, str, str]]:
@@ -232,6 +246,23 @@ def _doubts_about_state(config: Config) -> Iterator[tuple[Loc, str, str]]:
     if state.password_file is not None and _open_to_all(state.password_file):
         what = "every user of this machine can read the password"
         yield ("state", "password_file"), what, f"chmod 600 {state.password_file}"
+
+
+def _doubts_about_control(config: Config) -> Iterator[tuple[Loc, str, str]]:
+    """Where no socket can be made. The gateway serves without one; that its folder is there was asked before."""
+    place = config.control_path
+    if place is None:
+        return
+    loc: Loc = ("control",) if config.control else ("state",) if config.state_path else ("journal", "path")
+    what, name = f"no orders can be taken at {place}: ", os.fsencode(place.name)
+    if len(name) > _SOCKET_NAME and len(os.fsencode(place.absolute())) > _SOCKET_PATH:
+        yield loc, what + "the name of a socket must not be so long", "give it a short name (control: FILE)"
+    elif os.path.lexists(place) and not place.is_socket():
+        hint = "move it away, or name another place (control: FILE)"
+        yield loc, what + "something else has that name", hint
+    elif not os.access(place.parent, os.W_OK | os.X_OK):
+        hint = "give the folder to the gateway's user, or name another place (control: FILE)"
+        yield loc, what + "no right to write in its folder", hint
 
 
 def _loopback(bind: HostPort) -> bool:

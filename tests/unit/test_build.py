@@ -112,3 +112,31 @@ def test_a_listener_that_asks_is_built_from_what_was_recorded(folder: Path) -> N
     (folder / "ca.pem").unlink()
     (context,) = plan(folder / "gatepost.yaml", bundle, ManualClock(), today=False).contexts
     assert isinstance(context, Asking)
+
+
+BROKEN = "rules: [{id: odd, when: from.valids, then: reject}]\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, ["policies/a.yaml:1:25:"]),
+        ({"gatepost.yaml": CONFIG + "bogus: 1\n"}, ["gatepost.yaml:10:1:", "policies/a.yaml:1:25:"]),
+        ({"gatepost.yaml": CONFIG.replace("policies: policies", "policies: nowhere")}, ["gatepost.yaml:6:11:"]),
+        ({"gatepost.yaml": CONFIG + "lists: nowhere\n"}, ["gatepost.yaml:10:8:"]),
+        ({"gatepost.yaml": CONFIG.replace("policies: policies", "policies: 1")}, ["gatepost.yaml:6:11:"]),
+        ({"gatepost.yaml": "- no mapping\n"}, ["gatepost.yaml:1:1:"]),
+        ({"zone.json": '{"a.example": 1}'}, ["policies/a.yaml:1:25:", "zone.json:1:"]),
+    ],
+)
+def test_what_is_wrong_in_several_files_is_told_at_once(
+    folder: Path, changed: dict[str, str], expected: list[str]
+) -> None:
+    (folder / "policies" / "a.yaml").write_text(BROKEN)
+    for name, text in changed.items():
+        (folder / name).write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        plan(folder / "gatepost.yaml", DiskFiles(), ManualClock(), today=True)
+    told = [str(problem).removeprefix(f"{folder}/") for problem in refused.value.problems]
+    assert len(told) == len(expected), told
+    assert all(one.startswith(place) for one, place in zip(told, expected, strict=True)), told

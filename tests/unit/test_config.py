@@ -1,7 +1,9 @@
 """gateway.config: what is accepted and what it becomes; warnings; schema; show. Refusals: tests/bad_config."""
 
+import contextlib
 import json
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -202,7 +204,10 @@ def test_missing_state_folder_by_default(operator: Operator) -> None:
         ([], "deadlines: {session: 1m}\n", "gatepost.yaml:12:12: warning: the session ends before this deadline"),
         ([], "limits: {connections: 10, connections_per_network: 50}\n",
          "gatepost.yaml:12:52: warning: more than limits.connections; lower it: one network could take every place"),
-        ([], "policies: policies/lists\n", "gatepost.yaml:12:11: warning: no policy files in policies/lists"),
+        ([], "control: zone.json\n",
+         "gatepost.yaml:12:10: warning: no orders can be taken at zone.json: something else has that name; move"),
+        ([], f"control: {'s' * 110}\n",
+         f"gatepost.yaml:12:10: warning: no orders can be taken at {'s' * 110}: the name of a socket must not be so"),
         ([("    connections: 20", "    tls: {ca: expired.pem}")], "",
          "gatepost.yaml:10:15: warning: the certificate expired on"),
     ],
@@ -213,6 +218,17 @@ def test_what_is_allowed_and_rarely_meant(
     operator.loads(*changes, more=more)
     (said, *_) = operator.warned()
     assert said.startswith(warning)
+
+
+def test_a_long_way_to_a_socket_is_no_trouble_nor_is_one_that_is_there(operator: Operator) -> None:
+    folder = operator.folder / ("x" * 100)
+    folder.mkdir(exist_ok=True)
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as there:
+        there.bind(f"{operator.folder}/s")
+        operator.loads(more="control: s\n")
+        assert operator.warned() == []
+    operator.loads(more=f"control: {folder.name}/{'s' * 80}\n")
+    assert operator.warned() == []
 
 
 def test_a_key_that_everybody_reads(operator: Operator) -> None:

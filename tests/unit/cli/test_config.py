@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.config import app
+from gateway.cli.policy import app as policy
 from tests.support.configured import MINIMAL, furnish
 
 
@@ -17,19 +18,40 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "good.yaml").write_text(MINIMAL)
     (made / "doubtful.yaml").write_text(MINIMAL + "limits: {recipients: 10}\n")
     (made / "bad.yaml").write_text(MINIMAL.replace("hostname", "hostnam"))
+    (made / "other").mkdir()
+    (made / "other" / "10-broken.yaml").write_text("rules: [{id: odd, when: from.valids, then: reject}]\n")
+    (made / "other.yaml").write_text(MINIMAL + "policies: other\n")
     return made
+
+
+def fine(file: Path, warnings: str = "") -> str:
+    """The last line of a good check."""
+    return (
+        f"{file}: fine{warnings}: configuration, certificates, 0 rules, 0 lists"
+        f" (the policy's own tests: gatepost policy test -c {file})\n"
+    )
 
 
 def test_check_says_fine(folder: Path) -> None:
     ran = CliRunner().invoke(app, ["check", "-c", str(folder / "good.yaml")])
-    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, f"{folder}/good.yaml: fine\n", "")
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, fine(folder / "good.yaml"), "")
 
 
 def test_check_warns_and_does_not_fail(folder: Path) -> None:
     ran = CliRunner().invoke(app, ["check", "-c", str(folder / "doubtful.yaml")])
     assert ran.exit_code == 0
     assert ran.stderr.startswith(f"{folder}/doubtful.yaml:12:22: warning: RFC 5321")
-    assert ran.stdout == f"{folder}/doubtful.yaml: fine, 1 warning(s)\n"
+    assert ran.stdout == fine(folder / "doubtful.yaml", ", 1 warning(s)")
+
+
+def test_check_refuses_a_policy_that_serve_refuses_in_the_words_of_policy_check(folder: Path) -> None:
+    ran = CliRunner().invoke(app, ["check", "-c", str(folder / "other.yaml")])
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert ran.stderr.startswith(f"{folder}/other/10-broken.yaml:1:25: ")
+    assert ran.stderr == CliRunner().invoke(policy, ["check", "-c", str(folder / "other.yaml")]).stderr
+    ran = CliRunner().invoke(app, ["check", "--json", "-c", str(folder / "other.yaml")])
+    (problem,) = json.loads(ran.stdout)["problems"]
+    assert (problem["file"], problem["line"]) == (f"{folder}/other/10-broken.yaml", 1)
 
 
 def test_check_strict_fails_for_warnings(folder: Path) -> None:
@@ -69,7 +91,9 @@ def test_check_for_programs(folder: Path) -> None:
         ],
     }
     ran = CliRunner().invoke(app, ["check", "--json", "-c", str(folder / "good.yaml")])
-    assert json.loads(ran.stdout) == {"file": f"{folder}/good.yaml", "ok": True, "problems": []}
+    told = json.loads(ran.stdout)
+    assert len(told.pop("revision")) > 6
+    assert told == {"file": f"{folder}/good.yaml", "ok": True, "problems": [], "rules": 0, "lists": 0}
 
 
 def test_show(folder: Path) -> None:
