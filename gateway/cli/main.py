@@ -6,6 +6,7 @@ Exit status: 0 fine, 1 a fault was found, 2 a bad call.
 import io
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -53,10 +54,25 @@ app.add_typer(greylist.app, name="greylist")
 app.add_typer(recipients.app, name="recipients")
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
 @app.command("version")
 def version() -> None:
     """Print the version."""
     print(__version__)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import __version__
 from gateway.cli.testca import Pair, TestCa
 from tests.support.gateway import Gateway, Site, run, serving, site
 from tests.support.recorder import Recorder, recorder
@@ -58,6 +59,10 @@ def fine(done: "subprocess.CompletedProcess[str]", status: int = 0) -> str:
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     return done.stdout
+
+
+def test_the_version_is_told_as_a_command_and_as_an_option() -> None:
+    assert fine(run("version")) == fine(run("--version")) == f"{__version__}\n"
 
 
 @pytest.fixture(scope="module")
