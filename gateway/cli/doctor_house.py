@@ -182,13 +182,12 @@ def _files(path: Path, config: Config) -> Iterator[tuple[Path, bool]]:
 
 
 def own_certificates(config: Config, given: Files, now: float) -> Iterator[Finding]:
-    """What clients see, and what backends that ask do."""
-    for listener in config.listeners:
-        for pair in listener.tls:
-            yield from _certificate(pair.certificate, given, now, config.hostname)
-    for backend in config.backends.values():
-        if backend.tls.client_certificate is not None:
-            yield from _certificate(backend.tls.client_certificate.certificate, given, now)
+    """What clients see, and what backends that ask do; one that several show is told once."""
+    for path in dict.fromkeys(pair.certificate for listener in config.listeners for pair in listener.tls):
+        yield from _certificate(path, given, now, config.hostname)
+    pairs = [backend.tls.client_certificate for backend in config.backends.values()]
+    for path in dict.fromkeys(pair.certificate for pair in pairs if pair is not None):
+        yield from _certificate(path, given, now)
 
 
 def _certificate(path: Path, given: Files, now: float, hostname: str = "") -> Iterator[Finding]:

@@ -250,6 +250,17 @@ def test_our_certificates(tmp_path: Path) -> None:
     assert said([*house.own_certificates(config, DiskFiles(), time.time())]).startswith("red: expired on")
 
 
+def test_a_certificate_of_several_listeners_and_backends_is_told_once(tmp_path: Path) -> None:
+    TestCa(tmp_path).issue("mx.example.com", file="mx")
+    pair = "{certificate: mx.pem, key: mx.key}"
+    listeners = ", ".join(f'{{bind: "127.0.0.1:{port}", tls: {pair}}}' for port in (2525, 2526, 2527))
+    backend = f'{{hosts: ["mail.example.com:25"], tls: {{client_certificate: {pair}}}}}'
+    config = configured(tmp_path, backend, listeners=f"[{listeners}]")
+    config.backends["other"] = config.backends["main"]
+    words = said([*house.own_certificates(config, DiskFiles(), time.time())]).splitlines()
+    assert [word.partition(",")[0] for word in words] == ["green: for mx.example.com", "green: for backends that ask"]
+
+
 def chain(directory: Path, days: float) -> Pair:
     """A server certificate of 30 days below an intermediate of so many; the authority is `above.pem`."""
     root = certificates_of.make("root.example", ca=True)
