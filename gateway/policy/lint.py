@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 from gateway.checks.check import OnError, Value
+from gateway.mail.received import HOPS_LIMIT
 from gateway.mail.terms import Stage
 from gateway.policy import cost
 from gateway.policy.evaluate import Condition, Undecided, condition
@@ -142,6 +143,8 @@ class _Final:
 
 
 def _towards(why: str) -> str:
+    if "message.hops" in why:
+        return f"after {HOPS_LIMIT} Received fields a mail is refused (554 5.4.6) before any rule is asked"
     return _MEANT if why.startswith("the list") else ""
 
 

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from math import inf
 
 from gateway.checks.check import Value
+from gateway.mail.received import HOPS_LIMIT
 from gateway.policy.evaluate import Condition, Undecided, build, condition
 from gateway.policy.lists import NamedList
 from gateway.policy.syntax import Call, Const, Fold, Items, Name, Node, walk
@@ -26,6 +28,8 @@ _EQUAL = frozenset({"_==_", "_!=_", "@in"})
 _MEMBER = frozenset({"@in", "under", "in_networks"})
 #: Numbers that may be below zero; sizes and counts are not.
 _SIGNED = frozenset({"dnsbl.score", "from.known_days"})
+#: The largest that a rule sees; of a mail with more no rule is asked (`answers`).
+_MOST = {"message.hops": HOPS_LIMIT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,8 @@ def _numbers(fact: str, parts: Sequence[Part]) -> list[Value] | None:
         if len(constants) != 1 or constants[0] is None:
             return None
         found |= {constants[0] - 1, constants[0], constants[0] + 1}
-    return [number for number in sorted(found) if number >= 0 or fact in _SIGNED]
+    most = _MOST.get(fact, inf)
+    return [number for number in sorted(found) if number <= most and (number >= 0 or fact in _SIGNED)]
 
 
 def _number(node: Node) -> int | None:
