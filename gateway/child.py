@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -88,34 +89,42 @@ class Child:
         """Starts the process now."""
         self._timer = None
         self.since, self._began = time.time(), self._loop.time()
-        command = self._command()
-        ours, theirs = pair()
-        self._trace.clear()
-        told = (theirs.fileno(), self._trace.descriptor)
+        self._recycled = False
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own modules
+            self._process, self._pidfd, line = self._launched()
+        except OSError as error:  # out of memory, descriptors or processes: a death like any other
+            log.error("cannot start a process", name=self.name, why=str(error))
+            self._buried("could not be started")
+            return
+        self.starts += 1
+        self._loop.add_reader(self._pidfd, self._exited)
+        self._control = Control(line, self._received, lambda: None)
+        self._silence = Silence(self._limit)
+        self._changed(self, "started", {})
+
+    def _launched(self) -> tuple[subprocess.Popen[bytes], int, socket.socket]:
+        """The process, its pidfd and our end of its line. Raises `OSError`."""
+        command = self._command()
+        with contextlib.ExitStack() as given, contextlib.ExitStack() as undo:
+            for descriptor in command.given:
+                given.callback(os.close, descriptor)
+            ours, theirs = pair()
+            given.callback(theirs.close)
+            undo.callback(ours.close)
+            self._trace.clear()
+            told = (theirs.fileno(), self._trace.descriptor)
+            process = subprocess.Popen(  # noqa: S603 - our own modules
                 [*command.arguments, "--control-fd", str(told[0]), "--trace-fd", str(told[1])],
                 pass_fds=(*command.inherited, *command.given, *told),
                 env={**os.environ, **command.environment},
                 stdin=subprocess.DEVNULL,
                 process_group=0,
             )
-        except OSError as error:  # out of memory, out of processes: a death like any other
-            log.error("cannot start a process", name=self.name, why=str(error))
-            ours.close()
-            self._buried("could not be started")
-            return
-        finally:
-            theirs.close()
-            for descriptor in command.given:
-                os.close(descriptor)
-        self.starts += 1
-        self._recycled = False
-        self._pidfd = os.pidfd_open(self._process.pid)
-        self._loop.add_reader(self._pidfd, self._exited)
-        self._control = Control(ours, self._received, lambda: None)
-        self._silence = Silence(self._limit)
-        self._changed(self, "started", {})
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            pidfd = os.pidfd_open(process.pid)
+            undo.pop_all()
+        return process, pidfd, ours
 
     def tick(self, elapsed: float) -> None:
         """A tick of the supervisor's clock, `elapsed` seconds after the one before: see `watchdog`."""

@@ -118,3 +118,56 @@ def test_one_that_drains_is_bound_by_its_patience_alone() -> None:
         life.tick(1000)
 
     assert lived(READY, test) == []
+
+
+def test_one_that_cannot_be_started_is_tried_again() -> None:
+    """No descriptors, no memory, no processes left: that passes, and the slot must not stay empty for ever."""
+    failures = 3
+
+    def command() -> Command:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise OSError(24, "Too many open files")
+        return Command([sys.executable, "-c", READY])
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            ready = asyncio.Event()
+            child = Child("it", command, lambda _, what, __: ready.set() if what == "ready" else None)
+            child.start()
+            await ready.wait()
+            assert child.deaths == 3
+            child.end({})
+            child.signal(signal.SIGKILL)
+            await child.gone.wait()
+
+    with capture_logs() as log:
+        asyncio.run(main())
+    assert [line["restart_in"] for line in log if "restart_in" in line] == [0.1, 0.2, 0.4]
+
+
+def test_one_that_was_replaced_and_cannot_be_started_again_waits_longer_each_time() -> None:
+    async def main() -> list[float]:
+        programs = [sys.executable]
+
+        async with asyncio.timeout(20):
+            heard: asyncio.Queue[str] = asyncio.Queue()
+            child = Child(
+                "it",
+                lambda: Command([programs.pop() if programs else "/nonexistent", "-c", READY]),
+                lambda _, what, __: heard.put_nowait(what),
+            )
+            child.start()
+            while await heard.get() != "ready":
+                pass
+            child.recycle({"drain": 0}, 0.0)
+            for _ in range(3):
+                while await heard.get() != "died":
+                    pass
+            child.end({})
+            return [child.deaths]
+
+    with capture_logs() as log:
+        assert asyncio.run(main()) == [2]
+    assert [line["restart_in"] for line in log if "restart_in" in line] == [0.0, 0.1, 0.2]
