@@ -70,6 +70,7 @@ class Child:
         self._changed = changed
         self._limit = limit
         self._silence = Silence(limit)
+        self._asked = True  # False while the kernel does not take the question
         self._trace = trace.Trace()
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,7 +100,7 @@ class Child:
         self.starts += 1
         self._loop.add_reader(self._pidfd, self._exited)
         self._control = Control(line, self._received, lambda: None)
-        self._silence = Silence(self._limit)
+        self._silence, self._asked = Silence(self._limit), True
         self._changed(self, "started", {})
 
     def _launched(self) -> tuple[subprocess.Popen[bytes], int, socket.socket]:
@@ -131,9 +132,10 @@ class Child:
         if self._process is None or self._last or self._recycled:
             return
         silence = self._silence
-        match silence.tick(elapsed):
-            case Step.ASK:
-                self.send(PING)
+        step = silence.tick(elapsed)
+        if step is Step.ASK or not self._asked:
+            self._asked = self.send(PING)
+        match step:
             case Step.TELL:
                 self.silent = time.time() - silence.seconds
                 log.warning("process hangs", name=self.name, pid=self.pid, seconds=silence.seconds,
@@ -198,7 +200,8 @@ class Child:
         self._silence.answered()
         if self.silent:
             self.silent = 0.0
-            log.warning("process answers again", name=self.name, pid=self.pid, seconds=seconds)
+            log.warning("process answers again", name=self.name, pid=self.pid, seconds=seconds, **self._left())
+            self._trace.clear()  # no later death is explained by it
             self._changed(self, "answers", {})
 
     def _exited(self) -> None:
@@ -223,10 +226,15 @@ class Child:
         else:
             wait = pause(self.deaths)
             self.again = time.time() + wait
-            where = {"trace": lines} if (lines := self._trace.read()) else {}
-            log.warning("process ended, will be restarted", name=self.name, pid=pid, how=how, restart_in=wait, **where)
+            log.warning(
+                "process ended, will be restarted", name=self.name, pid=pid, how=how, restart_in=wait, **self._left()
+            )
             self._timer = self._loop.call_later(wait, self.start)
         self._changed(self, "died", {"pid": pid, "how": how})
+
+    def _left(self) -> dict[str, list[str]]:
+        """The trace that the process left, for the log."""
+        return {"trace": lines} if (lines := self._trace.read()) else {}
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

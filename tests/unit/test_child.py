@@ -171,3 +171,58 @@ def test_one_that_was_replaced_and_cannot_be_started_again_waits_longer_each_tim
     with capture_logs() as log:
         assert asyncio.run(main()) == [2]
     assert [line["restart_in"] for line in log if "restart_in" in line] == [0.0, 0.1, 0.2]
+
+
+#: One that is ready, and tells of what it is asked instead of answering.
+ECHO = """
+import socket, sys
+line = socket.socket(fileno=int(sys.argv[2]))
+line.send(b'{"ready": true}')
+while line.recv(1000):
+    line.send(b'{"heard": true}')
+"""
+
+
+def test_a_question_that_could_not_be_put_is_put_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory for a packet: who was not asked cannot answer, and would be killed for it."""
+
+    async def test(life: Life) -> None:
+        await life.until("ready")
+        with monkeypatch.context() as patch:
+            patch.setattr(life.child, "send", lambda message: False)
+            life.tick(2)
+        life.tick(1)
+        await life.until("said")
+
+    assert lived(ECHO, test) == []
+
+
+#: One that hangs until it was asked where, and then ends when it is told to.
+LATE = """
+import faulthandler, signal, socket, sys
+line = socket.socket(fileno=int(sys.argv[2]))
+faulthandler.register(signal.SIGUSR1, file=int(sys.argv[4]))
+line.send(b'{"ready": true}')
+line.recv(1000)
+while not b"File" in open(f"/proc/self/fd/{sys.argv[4]}", "rb").read():
+    pass
+line.send(b'{"pong": true}')
+line.recv(1000)
+"""
+
+
+def test_one_that_answers_after_all_has_told_where_it_hung() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            life = Life(LATE)
+            await life.until("ready")
+            life.tick(61)
+            await life.until("answers")
+            life.child.end({})
+            await life.child.gone.wait()
+            assert life.child.hangs == 0
+
+    with capture_logs() as log:
+        asyncio.run(main())
+    said = {line["event"]: line for line in log}
+    assert any("File" in line for line in said["process answers again"]["trace"])
