@@ -240,7 +240,8 @@ def _word(name: Name, const: Const) -> Iterator[Mistake]:
 def _ip(fact: str, text: str, at: int) -> Iterator[Mistake]:
     """An address that no client has, or has in another spelling."""
     try:
-        plain = str(ip_address(text))
+        address = ip_address(text)
+        plain = str((address.version == 6 and address.ipv4_mapped) or address)  # as the facts have it
     except ValueError:
         network = text if "/" in text else "192.0.2.0/24"
         yield Mistake(at, f"{fact} is never '{text}'", f"of networks write in_networks({fact}, ['{network}'])")

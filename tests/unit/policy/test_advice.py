@@ -21,6 +21,8 @@ COMPILER = Compiler(["partners", "arc_sealers"])
         ("client.ip in ['192.0.2.1', '192.0.2.']", 27, "client.ip is never '192.0.2.'", NETWORKS),
         ("client.ip != '2001:DB8::1'", 13, "'2001:DB8::1' never matches: addresses are compared in their short form",
          "write 2001:db8::1"),
+        ("client.ip in ['::ffff:192.0.2.1']", 14,
+         "'::ffff:192.0.2.1' never matches: addresses are compared in their short form", "write 192.0.2.1"),
         ("under('*.a.example', mail.domain)", 6, "'under' asks whether the first domain is the second or below it",
          "write under(mail.domain, 'a.example')"),
         ("under(mail.domain, '*.a.example')", 19, "'*.a.example' is no domain",
