@@ -2,8 +2,9 @@
 
 A port scanner, or a storm of handshakes that are broken off, would write a line for each connection and fill a disk.
 So the first of a kind from a network is written at once, with all that is known; those that follow within the minute
-are counted, and the count is one line when the minute is over. `KINDS` of them have lines of their own in a minute,
-what more there is shares one line for each event. At most some `2 * KINDS` lines a minute and worker, whoever comes.
+are counted, and the count is one line when the minute is over. `KINDS` of them have lines of their own in a minute, and
+the first of each event always, so that a flood of one hides no other; what more there is shares a line for each event.
+At most `2 * KINDS` lines a minute and worker, and three for each event, whoever comes.
 
 One for all listeners of a worker: kept by `strangers`. Told by `door`, `handshake` and `visit`.
 """
@@ -28,6 +29,7 @@ class Troubles:
         self._since = now()
         self._counts: Counter[tuple[str, str, str]] = Counter()  # event, network, about what: how many beyond the first
         self._others: Counter[str] = Counter()  # by event
+        self._events = set[str]()  # that have a line in this minute
 
     def tell(self, event: str, ip: str, *, about: str = "", warn: bool = False, **details: object) -> None:
         """Something that a client there did; `about` parts what is worth a line of its own (a fingerprint)."""
@@ -36,10 +38,11 @@ class Troubles:
         kind = (event, network(ip), about)
         if kind in self._counts:
             self._counts[kind] += 1
-        elif len(self._counts) >= KINDS:
+        elif len(self._counts) >= KINDS and event in self._events:
             self._others[event] += 1
         else:
             self._counts[kind] = 0
+            self._events.add(event)
             (log.warning if warn else log.info)(event, client=ip, **details)
 
     def look(self, *, ends: bool = False) -> None:
@@ -49,7 +52,7 @@ class Troubles:
             self._since += seconds  # a minute begins with its first line
         elif seconds >= MINUTE or ends:
             counts, others = self._counts, self._others
-            self._counts, self._others, self._since = Counter(), Counter(), self._now()
+            self._counts, self._others, self._events, self._since = Counter(), Counter(), set(), self._now()
             for (event, place, about), more in counts.items():
                 if more:
                     log.info(

@@ -73,6 +73,24 @@ def test_many_networks_share_a_line(logs: Logs) -> None:
     assert logs[-1]["more"] == 2 * (5000 - KINDS)
 
 
+def test_a_flood_of_one_event_does_not_hide_the_first_of_another(logs: Logs) -> None:
+    clock = Clock()
+    troubles = Troubles(clock)
+    for _ in range(2):  # in each minute
+        for index in range(2 * KINDS):
+            troubles.tell("TLS handshake failed", f"10.1.{index}.1")
+        troubles.tell("recipients are guessed", "192.0.2.1", warn=True)
+        assert (logs[-1]["event"], logs[-1]["client"]) == ("recipients are guessed", "192.0.2.1")
+        troubles.tell("recipients are guessed", "198.51.100.1", warn=True)
+        assert logs[-1]["client"] == "192.0.2.1"
+        clock.time += MINUTE
+        troubles.look()
+        assert {line["event"]: line["more"] for line in logs if line.get("network") == "others"} == {
+            "TLS handshake failed": KINDS,
+            "recipients are guessed": 1,
+        }
+
+
 def test_what_is_counted_is_told_at_the_end_and_about_what(logs: Logs) -> None:
     troubles = Troubles(Clock())
     for about in ("a", "b", "b"):
