@@ -1,5 +1,6 @@
 """A log reader that hangs, as a shipper does whose server is away: mail, orders and the end of the gateway go on."""
 
+import fcntl
 from pathlib import Path
 
 from gateway.cli.testca import Pair, TestCa
@@ -45,6 +46,8 @@ def test_a_reader_that_hangs_holds_up_no_mail(tmp_path: Path, authority: TestCa,
 def test_a_reader_that_hangs_holds_up_no_end(tmp_path: Path, authority: TestCa) -> None:
     with serving(site(tmp_path / "site", 25, authority, workers=1)) as gateway:
         gateway.reads.clear()
+        assert gateway._process.stderr is not None
+        fcntl.fcntl(gateway._process.stderr, fcntl.F_SETPIPE_SZ, 4096)
         with gateway.client() as client:
             client.ehlo()
             for _ in range(30):
