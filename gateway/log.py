@@ -13,6 +13,7 @@ shares the pipe would have as well; not a look whether there is room, for anothe
 
 import atexit
 import json
+import logging
 import os
 import sys
 import threading
@@ -49,6 +50,7 @@ def configure(level: str = "info", file: File | None = None) -> None:
         logger_factory=_Lines(file or _Descriptor()),
         cache_logger_on_first_use=False,
     )
+    logging.lastResort = _Library(logging.WARNING)
 
 
 class _Descriptor:
@@ -126,6 +128,15 @@ def flush() -> None:
     lines = structlog.get_config()["logger_factory"]
     if isinstance(lines, _Lines):
         lines.flush()
+
+
+class _Library(logging.Handler):
+    """What libraries say by themselves, as asyncio of an exception that nobody awaits: a line like ours, not a raw
+    traceback with a stranger's words in it, and written by the thread."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell = log.error if record.levelno >= logging.ERROR else log.warning
+        tell("library", name=record.name, said=record.getMessage(), exc_info=record.exc_info)
 
 
 def line(event: object, default: Callable[[object], object]) -> bytes:

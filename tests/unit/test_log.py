@@ -125,6 +125,27 @@ def test_the_end_waits_for_the_last_lines_and_not_for_ever() -> None:
     os.close(writer)
 
 
+LIBRARY = """
+import asyncio
+from gateway.log import configure
+configure("warning")
+async def main():
+    async def fails(): raise ValueError("one\\n\x1b[2Jtwo")
+    asyncio.get_running_loop().create_task(fails())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+asyncio.run(main())
+"""
+
+
+def test_what_a_library_says_is_a_line_as_well() -> None:
+    ended = subprocess.run([sys.executable, "-c", LIBRARY], stderr=subprocess.PIPE, check=True)
+    (told,) = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (told["event"], told["level"], told["name"]) == ("library", "error", "asyncio")
+    assert told["said"].startswith("Task exception was never retrieved")
+    assert "ValueError: one\n\x1b[2Jtwo" in told["exception"]
+
+
 @pytest.mark.parametrize("place", ["/dev/full", "pipe", "closed"])
 def test_a_process_goes_on_without_its_log(place: str, tmp_path: Path) -> None:
     reader, writer = os.pipe()
