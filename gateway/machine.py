@@ -93,13 +93,20 @@ class MetricsFolder:
 
     @classmethod
     def make(cls) -> "MetricsFolder":
-        """A fresh one."""
-        candidates = (os.environ.get("RUNTIME_DIRECTORY"), "/dev/shm", tempfile.gettempdir())  # noqa: S108 - a parent
-        parent = next(each for each in candidates if each and os.access(each, os.W_OK | os.X_OK))
-        for left in Path(parent).glob(f"{_METRICS}*"):
-            with contextlib.suppress(OSError):
-                _sweep(left)
-        return cls(Path(tempfile.mkdtemp(prefix=_METRICS, dir=parent)))
+        """A fresh one, in the first place that takes it. Raises `OSError` where none does."""
+        why = "none may be written to"
+        parents = os.environ.get("RUNTIME_DIRECTORY"), "/dev/shm", os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+        for parent in parents:
+            if not (parent and os.access(parent, os.W_OK | os.X_OK)):
+                continue
+            for left in Path(parent).glob(f"{_METRICS}*"):
+                with contextlib.suppress(OSError):
+                    _sweep(left)
+            try:
+                return cls(Path(tempfile.mkdtemp(prefix=_METRICS, dir=parent)))
+            except OSError as error:
+                why = str(error)
+        raise OSError(f"no folder for the metrics in RUNTIME_DIRECTORY, /dev/shm or TMPDIR: {why}")
 
     def remove(self) -> None:
         """Removes it and what is in it."""

@@ -103,11 +103,11 @@ class Supervisor:
             self._starting = None
         try:
             self._bind()
-        except CannotListen as error:
-            log.error("cannot listen", why=str(error))
+            folder = MetricsFolder.make()
+        except (CannotListen, OSError) as error:
+            log.error("cannot listen" if isinstance(error, CannotListen) else "cannot start", why=str(error))
             self._unbind()
             return 1
-        folder = MetricsFolder.make()
         self._metrics = str(folder.path)
         try:
             self._start()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,31 @@ def test_metrics_folder_is_private_and_removed(tmp_path: Path, monkeypatch: pyte
     (folder.path / "counter_row0.db").write_bytes(b"x")
     folder.remove()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_takes_no_folder_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without inodes left, or that was mounted read-only after an error."""
+    made = tempfile.mkdtemp
+    tried: list[str] = []
+
+    def mkdtemp(*, prefix: str, **where: str) -> str:
+        tried.append(where["dir"])
+        if len(tried) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return made(prefix=prefix, dir=tmp_path)
+
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    folder = MetricsFolder.make()
+    assert len(tried) == 2
+    assert folder.path.parent == tmp_path
+    folder.remove()
+
+
+def test_no_place_for_the_metrics_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(OSError, match="no folder for the metrics"):
+        MetricsFolder.make()
 
 
 def test_folders_of_killed_supervisors_are_swept_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
