@@ -1,7 +1,7 @@
 """The past judged again: recorded transactions, or the tests of policies, under another policy.
 
 A transaction is taken apart into one `Hearing` a recipient that the policy was asked about: its scene, and what the
-policy said then. What the frame refuses (relaying, syntax, limits) is no policy's and is left out. Verdicts are
+policy said then. What the frame refuses (relaying, syntax, limits, loops) is no policy's and is left out. Verdicts are
 compared by what the sender meets: accepted, refused, deferred, quarantined; that another rule says the same is counted
 and is no difference. What the old policy did not gather makes a verdict unknown, with the names of the facts. Pure;
 called by `gatepost policy replay` and `policy diff`.
@@ -15,6 +15,7 @@ from typing import cast
 
 from gateway.checks.check import Value
 from gateway.journal.entry import Asked, Entry, whole
+from gateway.mail.received import HOPS_LIMIT
 from gateway.mail.terms import Stage
 from gateway.policy.loader import Policy
 from gateway.policy.rules import EFFECTS
@@ -98,7 +99,8 @@ def hearings(entry: Entry) -> Iterator[Hearing]:
         if name not in RECIPIENT_FACTS and name != SIZE and whole(value)
     }
     failed = frozenset(entry.failed)
-    judged = bool(entry.judged.action)
+    hops = facts.get("message.hops", 0)
+    judged = bool(entry.judged.action) and not (isinstance(hops, int) and hops > HOPS_LIMIT)
     until: Stage
     for asked in entry.asked:
         if asked.action:

@@ -107,6 +107,14 @@ def test_what_the_frame_ended_is_compared_as_far_as_the_policy_went() -> None:
     assert told("{id: a, when: rcpt.count == 1, then: reject}", at_mail).counts == {"newly accepted": 1}
 
 
+def test_a_loop_that_a_rule_ended_is_none_of_the_policys_any_more() -> None:
+    """The frame ends it now, whatever the rules are: without the rule nothing is let in."""
+    loop = replace(ENTRY, facts=FACTS | {"message.hops": 101}, judged=Judged("reject", "loop"))
+    assert (told("", loop).counts, told("", loop).same) == ({}, 1)
+    hundred = replace(loop, facts=FACTS | {"message.hops": 100})
+    assert told("", hundred).counts == {"newly accepted": 1}
+
+
 def test_what_never_came_cannot_be_tagged_or_held_anew() -> None:
     rcpt = "{id: a, when: rcpt.count > 0, then: {tag: {name: X-A, value: b}}}, {id: b, when: rcpt.count > 0, then: %s}"
     gone = replace(ENTRY, judged=Judged(), fate="aborted")
