@@ -19,7 +19,7 @@ from gateway.mail.address import Mailbox
 from gateway.relay.fate import Broken, Lost, OutOfPlace, Step, Unfit, Unreachable, means_yes
 from gateway.relay.introduction import Introduction
 from gateway.relay.opening import ehlo, opened
-from gateway.relay.outgoing import Features, Outgoing, command
+from gateway.relay.outgoing import NO_UTF8, Features, Outgoing, command
 from gateway.relay.response import Response
 from gateway.relay.targets import Endpoint
 from gateway.relay.turn import Turn
@@ -130,18 +130,21 @@ class Connection:
     async def ask(self, mailbox: Mailbox, sender: Mailbox | None = None) -> Answer:
         """Whether the backend takes mail for that mailbox: MAIL, RCPT, RSET, and no mail. The reply that decides.
 
-        The null reverse-path is the rule, because the answer is remembered for every sender.
+        The null reverse-path is the rule, because the answer is remembered for every sender. Raises `Unfit`.
         """
         self.transactions += 1
         self.answered = self.dot_sent = False
-        parameters = ["SMTPUTF8"] if mailbox.is_utf8 and "SMTPUTF8" in self.features else []
+        if self.masked:  # else the answer for all would be one for the last client
+            with self._whole():
+                await self._introduce(self._ourselves())
+        if mailbox.is_utf8 and "SMTPUTF8" not in self.features:
+            raise Unfit(str(self.endpoint), NO_UTF8)
+        parameters = ["SMTPUTF8"] if mailbox.is_utf8 else []
         steps = [
             (Step.MAIL, command("MAIL FROM:", sender, parameters)),
             (Step.RCPT, command("RCPT TO:", mailbox, [])),
         ]
         with self._whole():
-            if self.masked:  # else the answer for all would be one for the last client
-                await self._introduce(self._ourselves())
             pipelined = "PIPELINING" in self.features
             if pipelined:
                 self._wire.write(b"".join(line for _, line in steps) + b"RSET\r\n", replies=3)

@@ -21,6 +21,8 @@ from gateway.relay.introduction import Introduction
 PIECE = 256 * 1024
 #: What a backend offered in EHLO inside TLS: keyword in upper case, and its parameters.
 Features = Mapping[str, str]
+#: Said at RCPT, where the backend does not offer SMTPUTF8.
+NO_UTF8 = Reply(553, "5.6.7", ("The mail server takes no UTF-8 in addresses and header fields",))
 
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _DSN_OF_MAIL = frozenset({"RET", "ENVID"})

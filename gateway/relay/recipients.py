@@ -14,7 +14,7 @@ Called by `delivery`.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ParamSpec, TypeVar
@@ -28,12 +28,12 @@ from gateway.mail.terms import Unavailable
 from gateway.relay.client import Answer, Connection
 from gateway.relay.fate import Broken, Step, Unfit, Unreachable, passed_on
 from gateway.relay.hosts import Hosts
+from gateway.relay.outgoing import NO_UTF8
 from gateway.state.store import Store, ask
 
 #: A client waits for its answer to RCPT, and others may stand behind it in the same pool.
 _SECONDS = 30.0
 _UNKNOWN_MAILBOX = Reply(550, "5.1.1", ("The mail server knows no such mailbox",))
-_NO_UTF8 = Reply(553, "5.6.7", ("The mail server takes no UTF-8 in addresses and header fields",))
 
 #: Of a yes's lifetime; when no more than that is left, its next use asks again.
 _STALE = 0.2
@@ -157,7 +157,7 @@ class Recipients:
         async def offered(connection: Connection) -> None:
             # Behind an XCLIENT that is what the last client was offered; then delivery finds out.
             if "SMTPUTF8" not in connection.features and not connection.masked:
-                raise Unfit(str(connection.endpoint), _NO_UTF8)
+                raise Unfit(str(connection.endpoint), NO_UTF8)
 
         try:
             await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, offered)
@@ -178,7 +178,8 @@ class Recipients:
 
     async def _fly(self, mailbox: Mailbox, lifetimes: Lifetimes) -> Known:
         try:
-            answer = await self._hosts.converse(asyncio.get_running_loop().time() + self._seconds, _question(mailbox))
+            deadline = asyncio.get_running_loop().time() + self._seconds
+            answer = await self._hosts.converse(deadline, lambda connection: connection.ask(mailbox))
             return await self._judged(mailbox, answer, lifetimes)
         except Unfit as why:
             return Known(Answered.NO, why.reply, why.why)
@@ -245,12 +246,3 @@ class Recipients:
             return await ask(self._store, call, *args, **keywords)
         except Unavailable:  # the store has told log and metrics
             return otherwise
-
-
-def _question(mailbox: Mailbox) -> Callable[[Connection], Awaitable[Answer]]:
-    async def question(connection: Connection) -> Answer:
-        if mailbox.is_utf8 and "SMTPUTF8" not in connection.features:
-            raise Unfit(str(connection.endpoint), _NO_UTF8)
-        return await connection.ask(mailbox)
-
-    return question

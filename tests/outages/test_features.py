@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.mail.address import Mailbox
-from gateway.relay.delivery import Delivered, Refused, Unknown
+from gateway.relay.delivery import Answered, Delivered, Refused, Unknown
 from tests.outages.backend import CLOSE, FEATURES, GOOD, HANG, RESET, Action, Backend
 from tests.outages.rig import OCTETS, OURS, Rig, deliver, run, transaction
 
@@ -332,6 +332,37 @@ def test_what_one_client_is_not_offered_refuses_no_other_at_rcpt(tmp_path: Path)
         assert (await relay.known("main", tx, Mailbox("u", "example.com"))).reply is None
         fate = await relay.deliver("main", tx, OURS, frozenset(), client_name="new.example.org")
         assert isinstance(fate, Delivered)
+
+    run(tmp_path, test)
+
+
+def test_what_one_client_is_not_offered_refuses_no_recipient_of_another(tmp_path: Path) -> None:
+    """The question about a recipient is our own, and so is what is offered for it."""
+
+    async def test(rig: Rig) -> None:
+        backend = await rig.backend(features=(*FEATURES, XCLIENT), withheld={"old.example.org": "SMTPUTF8"})
+        relay = rig.relay(backend.port, verify=ON, more="tell_client: xclient")
+        await relay.deliver("main", transaction(), OURS, frozenset(), client_name="old.example.org")
+        tx = transaction(smtputf8=True)
+        assert (await relay.known("main", tx, Mailbox("ü", "example.com"))).reply is None
+        assert backend.connections == 1
+
+    run(tmp_path, test)
+
+
+def test_a_recipient_in_utf_8_is_asked_for_where_it_is_offered(tmp_path: Path) -> None:
+    """A host that does not offer SMTPUTF8 is left for the next, and its connection is as good as before."""
+
+    async def test(rig: Rig) -> None:
+        plain = await rig.backend(features=("PIPELINING", "8BITMIME"))
+        relay = rig.relay(plain.port, verify=ON)
+        for _ in range(2):
+            known = await relay.known("main", transaction(), Mailbox("ü", "example.com"))
+            assert known.answer is Answered.NO
+            assert known.reply is not None
+            assert known.reply.status == "5.6.7"
+        assert mails(plain) == []
+        assert plain.connections == 1
 
     run(tmp_path, test)
 
