@@ -57,6 +57,7 @@ _REMOVE = "DELETE FROM entry WHERE n IN (SELECT n FROM entry"
 _REMOVE_WORDS = """DELETE FROM word WHERE (n, word) IN (SELECT n, word FROM word
   WHERE n < coalesce((SELECT min(n) FROM entry), 9e18) ORDER BY n LIMIT ?)"""
 #: All words of a batch, pairs in JSON: each statement hands the interpreter's lock to the event loop and waits for it.
+#: As text, for SQLite 3.45.0 takes no JSON out of a BLOB.
 _WORDS = """INSERT OR IGNORE INTO word (n, word)
   SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"""
 #: Octets of the file, beyond which the oldest entries go.
@@ -182,7 +183,7 @@ class Journal:
             for entry, octets, found in rows:
                 number = database.execute(_INSERT, (entry.id, entry.time, octets, entry.outcome)).lastrowid
                 pairs.extend((number, word) for word in found)
-            database.execute(_WORDS, (orjson.dumps(pairs),))
+            database.execute(_WORDS, (orjson.dumps(pairs).decode(),))
         if self._failing:
             log.warning("journal works again", path=str(self._path), dropped=self._lost)
             self._failing, self._lost = "", 0
@@ -263,7 +264,8 @@ class Journal:
                         entry = decode(octets)
                     except UNREADABLE:  # what nobody can read nobody searches
                         entry = Entry("", 0.0, "", "")
-                    database.execute(_WORDS, (orjson.dumps([(number, word) for word in words(entry)]),))
+                    pairs = [(number, word) for word in words(entry)]
+                    database.execute(_WORDS, (orjson.dumps(pairs).decode(),))
                     database.execute("UPDATE entry SET found = 1, outcome = ? WHERE n = ?", (entry.outcome, number))
         return len(rows) == _UPGRADE_SLICE
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -101,6 +102,24 @@ def test_a_later_entry_replaces_the_earlier_and_is_followed(journal: Journal, pa
         assert [entry.fate for _, entry in reader.after(last)] == ["delivered"]
         assert [entry.fate for entry in reader.tail(10)] == ["delivered"]
         assert next(reader.follow(last)).fate == "delivered"
+
+
+def test_words_are_given_as_text(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite 3.45.0 takes no JSON out of a BLOB; the later ones do so for the sake of old mistakes."""
+    said: list[str] = []
+
+    def traced(*arguments: Any, **more: Any) -> sqlite3.Connection:
+        database = opened(*arguments, **more)
+        database.set_trace_callback(said.append)
+        return database
+
+    opened = writer.opened
+    monkeypatch.setattr(writer, "opened", traced)
+    with contextlib.closing(Journal(path, 3600.0, ManualClock(NOW))) as journal:
+        journal.record(ENTRY)
+        assert journal.flush()
+    (statement,) = [each for each in said if "json_each" in each]
+    assert "json_each('[" in statement
 
 
 def test_both_of_one_batch(journal: Journal, path: Path) -> None:
