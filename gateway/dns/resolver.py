@@ -86,7 +86,13 @@ class Resolver:
         if flight is None:
             flight = asyncio.get_running_loop().create_task(self._fly(key))
             self._flights[key] = flight
-        entry = await asyncio.shield(flight)
+        try:
+            entry = await asyncio.shield(flight)
+        except asyncio.CancelledError:
+            asker = asyncio.current_task()
+            if not flight.cancelled() or asker is None or asker.cancelling():
+                raise
+            raise Unavailable("DNS: the resolver was closed") from None
         if (questions := noting.get()) is not None:
             questions.note(key, entry.short)
         if entry.answer is None:

@@ -155,6 +155,7 @@ def test_the_deadline_is_total() -> None:
 
 
 def test_close_ends_open_questions() -> None:
+    """Who asks was not cancelled itself: a reload would leave a client that it greets without a word, for ever."""
     source = Scripted(lambda name, _: address(name))
     resolver = Resolver(source, ManualClock())
 
@@ -163,6 +164,23 @@ def test_close_ends_open_questions() -> None:
         asker = asyncio.create_task(resolver.query("example.com", "A"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+        await resolver.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await asker
+
+    asyncio.run(main())
+
+
+def test_an_asker_that_is_cancelled_with_the_question_is_cancelled() -> None:
+    source = Scripted(lambda name, _: address(name))
+    resolver = Resolver(source, ManualClock())
+
+    async def main() -> None:
+        source.gate = asyncio.Event()
+        asker = asyncio.create_task(resolver.query("example.com", "A"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asker.cancel()
         await resolver.close()
         with pytest.raises(asyncio.CancelledError):
             await asker
