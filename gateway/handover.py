@@ -33,10 +33,8 @@ class Handover:
         told = [worker for worker in workers if worker.pid]
         self._open = set(told)
         for worker in told:
-            fresh = bundle.reopened()
-            if not worker.send({"reload": bundle.summary.revision}, fresh):
+            if not _handed(bundle, worker):
                 self.replace(worker)
-            os.close(fresh)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SECONDS):
                 while self._open:
@@ -62,6 +60,18 @@ class Handover:
         """It drains, and a new one takes its place."""
         self.confirm(worker)
         worker.recycle({"drain": self._patience}, self._patience + 5)
+
+
+def _handed(bundle: Bundle, worker: Child) -> bool:
+    """False where it does not read, or no descriptor is to be had: its successor is started when there is one."""
+    try:
+        fresh = bundle.reopened()
+    except OSError:
+        return False
+    try:
+        return worker.send({"reload": bundle.summary.revision}, fresh)
+    finally:
+        os.close(fresh)
 
 
 def together(refusals: dict[Child, str]) -> str:

@@ -54,6 +54,13 @@ def test_every_worker_is_told_and_waited_for(tmp_path: Path) -> None:
     assert [worker.recycled for worker in workers] == [[], []]
 
 
+def test_where_no_descriptor_is_left_it_is_replaced() -> None:
+    """Half of a reload would else be told as refused: the others run the new bundle."""
+    worker, bundle = Worker("a"), Bundle(-1, Summary((), 1, None, "r2"))
+    assert asyncio.run(Handover(7.0).give(bundle, [cast(Child, worker)])) == {}
+    assert (worker.told, len(worker.recycled)) == ([], 1)
+
+
 def test_one_that_is_between_two_lives_needs_none(tmp_path: Path) -> None:
     dead = Worker("dead", pid=0)
     give(tmp_path, dead, answers=())
