@@ -70,7 +70,7 @@ class _Lines:
     def __init__(self, file: File) -> None:
         self._file = file
         self._waiting: SimpleQueue[bytes | threading.Event] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what the collector ends in the middle of a line may log, too
         self._room = _ROOM
         self._lost = 0
         self._torn = False

@@ -134,9 +134,9 @@ def write(directory: Path, kind: str, name: str, ca: TestCa) -> Pair:
     return chain_file(directory, kind, leaf)
 
 
-#: Ways to make a certificate unreadable to `cryptography` that OpenSSL lets through a handshake without verification.
 #: Alternative names (RFC 5280 section 4.2.1.6) that OpenSSL takes and `cryptography` does not read: an EDI party.
 EDI_NAME = b"\x30\x09\xa5\x07\xa1\x05\x0c\x03abc"
+#: Ways to make a certificate unreadable to `cryptography` that OpenSSL lets through a handshake without verification.
 UNREADABLE = {"version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"), "dates": (b"\x17\x0d2", b"\x17\x0dz")}
 
 
