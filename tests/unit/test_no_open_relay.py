@@ -19,7 +19,8 @@ THEN = st.sampled_from(
 )  # fmt: skip
 WHEN = st.sampled_from(
     [
-        "true", "client.ip != '203.0.113.9'", "helo.name != ''", "rcpt.domain == 'elsewhere.example'", "rcpt.known != 'no'",
+        "true", "client.ip != '203.0.113.9'", "helo.name != ''", "rcpt.domain == 'elsewhere.example'",
+        "rcpt.known != 'no'",
         "mail.domain == 'good.example'", "glob(rcpt.address, '*')", "spf.result == 'pass'", "message.size >= 0",
         "rcpt.address in lists.everybody", "client.tls", "dmarc.result == 'none'",
     ]
