@@ -15,6 +15,7 @@ from gateway.relay.delivery import Delivered, Refused, Unknown
 from tests.outages.backend import CLOSE, FEATURES, GOOD, READ, RESET, Action
 from tests.outages.rig import OURS, Rig, deliver, run, transaction
 
+TWICE: Action = (GOOD, b"250 twice\r\n")
 FAULTS: tuple[Action, ...] = (
     CLOSE,
     RESET,
@@ -23,7 +24,7 @@ FAULTS: tuple[Action, ...] = (
     b"550 5.7.1 no\r\n",
     b"220 what\r\n",
     b"garbage\r\n",
-    (GOOD, b"250 twice\r\n"),
+    TWICE,
     (GOOD, CLOSE),
     (GOOD, RESET),
 )
@@ -44,7 +45,10 @@ class Moody(dict[str, Action]):
         if step == "handshake" and self._dice.random() < self._chance:
             return (READ, CLOSE)
         if step in STEPS and self._dice.random() < self._chance:
-            return self._dice.choice(FAULTS)
+            fault = self._dice.choice(FAULTS)
+            # Behind 354 and in a write of its own it may come after our dot, and then is the reply to it by all that
+            # SMTP can tell (docs/KNOWN-ISSUES.md).
+            return b"354 go on\r\n250 twice\r\n" if (step, fault) == ("data", TWICE) else fault
         return default
 
 
